@@ -1,0 +1,439 @@
+//! Radiographs: from the bytes of a file to a grey image, and from there to what a network sees.
+//!
+//! [`read`] tells PNG, JPEG and DICOM apart by content, checks every size against the limits below
+//! before it allocates, and gives one [`Radiograph`] or an [`ImageError`] that says what to do.
+//! [`recipe`] is the paper's preprocessing (section 2.1); [`fingerprint`] finds one film stored twice;
+//! [`contact_sheet`] draws a cohort. Nothing here knows labels, patients or networks, and no message
+//! or `Debug` output may hold pixels or what identifies a patient.
+
+pub mod contact_sheet;
+pub mod dicom;
+pub mod fingerprint;
+mod raster;
+pub mod recipe;
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+pub use dicom::DicomFacts;
+
+/// Largest file that is opened. The largest radiograph seen (43 x 43 cm at 0.1 mm, 16 bit) has 37 MB.
+pub const MAX_FILE_BYTES: u64 = 256 * 1024 * 1024;
+/// Largest number of pixels of one image; decoded, this many take 400 MB as `f32`.
+pub const MAX_PIXELS: u64 = 100_000_000;
+/// Largest width or height in pixels.
+pub const MAX_SIDE: u64 = 30_000;
+/// Smallest width or height in pixels: below it nobody could read a chest, and nor can a network.
+pub const MIN_SIDE: u64 = 32;
+
+/// One grey image, row-major from the top left, bright = dense (the MONOCHROME2 look).
+#[derive(Clone, PartialEq)]
+pub struct Radiograph {
+    /// Pixels per row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `width * height` finite values in stored units (DICOM: after rescale), not yet windowed.
+    pub pixels: Vec<f32>,
+    /// Bits that the file kept per value (8, 10, 12, 16 ...).
+    pub bits: u32,
+}
+
+impl fmt::Debug for Radiograph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Radiograph {{ {} x {}, {} bits }}", self.width, self.height, self.bits)
+    }
+}
+
+impl Radiograph {
+    /// The smallest and the largest value; (0, 0) for an image without pixels.
+    #[must_use]
+    pub fn range(&self) -> (f32, f32) {
+        let Some(&first) = self.pixels.first() else { return (0.0, 0.0) };
+        self.pixels.iter().fold((first, first), |(low, high), &v| (low.min(v), high.max(v)))
+    }
+
+    /// The mean of each cell of a `columns` x `rows` grid laid over the image, row-major; a pixel on a
+    /// border counts with the share that lies inside. Aspect ratio is not kept.
+    ///
+    /// # Panics
+    /// If the grid or the image is empty.
+    #[must_use]
+    pub fn cell_means(&self, columns: usize, rows: usize) -> Vec<f32> {
+        assert!(columns > 0 && rows > 0 && self.width > 0 && self.height > 0, "no cells or no pixels");
+        let mut means = Vec::with_capacity(columns * rows);
+        let mut column_sums = vec![0.0_f64; self.width];
+        for row in 0..rows {
+            column_sums.fill(0.0);
+            for (y, weight) in cell(row, rows, self.height) {
+                let line = &self.pixels[y * self.width..(y + 1) * self.width];
+                for (sum, &value) in column_sums.iter_mut().zip(line) {
+                    *sum += weight * f64::from(value);
+                }
+            }
+            for column in 0..columns {
+                let sum: f64 = cell(column, columns, self.width).map(|(x, weight)| weight * column_sums[x]).sum();
+                means.push(sum as f32);
+            }
+        }
+        means
+    }
+}
+
+/// The pixels under cell `index` of `cells` along a side of `length` pixels, with weights of sum 1.
+fn cell(index: usize, cells: usize, length: usize) -> impl Iterator<Item = (usize, f64)> {
+    let size = length as f64 / cells as f64;
+    let low = index as f64 * size;
+    let high = low + size;
+    let first = (low as usize).min(length - 1);
+    let last = (high.ceil() as usize).clamp(first + 1, length);
+    (first..last).map(move |i| {
+        let inside = high.min((i + 1) as f64) - low.max(i as f64);
+        (i, inside.max(0.0) / size)
+    })
+}
+
+/// What a file is, by its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Format {
+    /// Portable Network Graphics.
+    Png,
+    /// JPEG (JFIF or Exif).
+    Jpeg,
+    /// DICOM part 10, or a bare data set.
+    Dicom,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Png => "PNG",
+            Self::Jpeg => "JPEG",
+            Self::Dicom => "DICOM",
+        })
+    }
+}
+
+/// An image file after decoding.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// The grey image.
+    pub radiograph: Radiograph,
+    /// What the file was, whatever its extension.
+    pub format: Format,
+    /// What the DICOM header says; `None` for PNG and JPEG.
+    pub dicom: Option<DicomFacts>,
+    /// The colour channels really differ (a photograph, a screenshot, coloured annotation); the
+    /// radiograph is then their Rec. 601 luma.
+    pub colour: bool,
+    /// SHA-256 of the file's bytes, 64 hex digits: equal files have equal values.
+    pub content_sha256: String,
+}
+
+/// Why a file is not a usable radiograph. The message does not name the file: the caller does.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// The operating system refused.
+    #[error("cannot be read or written ({0}); check that it exists and that you have access")]
+    Io(#[from] std::io::Error),
+    /// A folder, a pipe, a device.
+    #[error("is not a regular file; give image files only")]
+    NotAFile,
+    /// Zero bytes.
+    #[error("is empty (0 bytes); copy it again from its source")]
+    Empty,
+    /// Above [`MAX_FILE_BYTES`].
+    #[error("has {bytes} bytes, above the limit of {limit}; export the image alone, without other frames", limit = MAX_FILE_BYTES)]
+    FileTooLarge {
+        /// Size of the file.
+        bytes: u64,
+    },
+    /// Not one of the formats that can be read.
+    #[error("is not a PNG, JPEG or DICOM file (its content looks like {looks_like}); convert it to one of these")]
+    UnknownFormat {
+        /// What the first bytes suggest.
+        looks_like: &'static str,
+    },
+    /// Ends too early.
+    #[error("is a truncated {format} file ({detail}); copy it again from its source")]
+    Truncated {
+        /// The format.
+        format: Format,
+        /// What was expected where.
+        detail: String,
+    },
+    /// Whole, but its content breaks the format or uses a part that is not supported.
+    #[error("is a {format} file that cannot be decoded ({detail}); export it again or convert it to grey PNG")]
+    Undecodable {
+        /// The format.
+        format: Format,
+        /// What is wrong.
+        detail: String,
+    },
+    /// Above [`MAX_SIDE`] or [`MAX_PIXELS`], by its header.
+    #[error("declares {width} x {height} pixels, above the limit of {side} per side or {pixels} in all; scale it down", side = MAX_SIDE, pixels = MAX_PIXELS)]
+    TooLarge {
+        /// Declared width.
+        width: u64,
+        /// Declared height.
+        height: u64,
+    },
+    /// Below [`MIN_SIDE`].
+    #[error("is {width} x {height} pixels, below the least side of {side}; use the full-size image", side = MIN_SIDE)]
+    TooSmall {
+        /// Width.
+        width: u64,
+        /// Height.
+        height: u64,
+    },
+    /// Every pixel equal.
+    #[error("has no contrast: every pixel has the same value; remove it or export it again")]
+    NoContrast,
+    /// A DICOM object without an image: a report, a presentation state, a stripped file.
+    #[error("is a DICOM object without pixel data (modality {modality}); give image objects only")]
+    NoPixelData {
+        /// Modality, or "not stated".
+        modality: String,
+    },
+    /// A transfer syntax that is not decoded.
+    #[error("is DICOM in transfer syntax {uid} ({name}), which is not decoded; convert it to Explicit VR Little Endian (dcmdjpeg, dcmdjpls, gdcmconv --raw)")]
+    UnsupportedSyntax {
+        /// Transfer syntax UID.
+        uid: String,
+        /// Its name in the standard, or "unknown".
+        name: String,
+    },
+    /// A DICOM image that is not one grey frame.
+    #[error("is not a single grey frame: {detail}; give MONOCHROME1 or MONOCHROME2 radiographs with one frame")]
+    NotOneGreyFrame {
+        /// What it is instead.
+        detail: String,
+    },
+    /// A DICOM attribute that is missing or impossible.
+    #[error("has a DICOM header that cannot be right: {detail}; export it again from the PACS")]
+    BadHeader {
+        /// The attribute and its value.
+        detail: String,
+    },
+}
+
+impl ImageError {
+    /// A short fixed word for counting reasons in tables.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Io(_) | Self::NotAFile => "unreadable",
+            Self::Empty => "empty",
+            Self::FileTooLarge { .. } | Self::TooLarge { .. } => "too_large",
+            Self::UnknownFormat { .. } => "unknown_format",
+            Self::Truncated { .. } => "truncated",
+            Self::Undecodable { .. } => "undecodable",
+            Self::TooSmall { .. } => "too_small",
+            Self::NoContrast => "no_contrast",
+            Self::NoPixelData { .. } => "no_pixel_data",
+            Self::UnsupportedSyntax { .. } => "unsupported_syntax",
+            Self::NotOneGreyFrame { .. } => "not_one_grey_frame",
+            Self::BadHeader { .. } => "bad_header",
+        }
+    }
+}
+
+/// Reads the image file at `path`, whatever its name says it is.
+///
+/// # Errors
+/// [`ImageError`]; the file's name is not in the message.
+pub fn read(path: &Path) -> Result<Decoded, ImageError> {
+    decode(&read_bytes(path)?)
+}
+
+/// The bytes of a regular file within [`MAX_FILE_BYTES`].
+///
+/// # Errors
+/// [`ImageError::Io`], [`ImageError::NotAFile`], [`ImageError::Empty`] or [`ImageError::FileTooLarge`].
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, ImageError> {
+    // Asked before opening: opening a named pipe would wait for ever.
+    let about = std::fs::metadata(path)?;
+    if !about.is_file() {
+        return Err(ImageError::NotAFile);
+    }
+    if about.len() > MAX_FILE_BYTES {
+        return Err(ImageError::FileTooLarge { bytes: about.len() });
+    }
+    let mut bytes = Vec::with_capacity(about.len() as usize + 1);
+    // The file may grow while it is read; one byte more than allowed tells.
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(ImageError::FileTooLarge { bytes: bytes.len() as u64 });
+    }
+    if bytes.is_empty() {
+        return Err(ImageError::Empty);
+    }
+    Ok(bytes)
+}
+
+/// Decodes the content of one image file.
+///
+/// # Errors
+/// [`ImageError`]; also when a decoder library panics, so that one bad file never ends a run.
+pub fn decode(bytes: &[u8]) -> Result<Decoded, ImageError> {
+    if bytes.is_empty() {
+        return Err(ImageError::Empty);
+    }
+    let format = sniff(bytes).ok_or_else(|| ImageError::UnknownFormat { looks_like: looks_like(bytes) })?;
+    let decoded = catch_unwind(AssertUnwindSafe(|| match format {
+        Format::Png => raster::decode_png(bytes).map(|(image, colour)| (image, colour, None)),
+        Format::Jpeg => raster::decode_jpeg(bytes).map(|(image, colour)| (image, colour, None)),
+        Format::Dicom => dicom::decode(bytes).map(|(image, facts)| (image, false, Some(facts))),
+    }))
+    .unwrap_or_else(|_| Err(ImageError::Undecodable { format, detail: "the decoder failed on it".to_owned() }));
+    let (radiograph, colour, dicom) = decoded?;
+    check_size(radiograph.width as u64, radiograph.height as u64)?;
+    let (low, high) = radiograph.range();
+    if low == high {
+        return Err(ImageError::NoContrast);
+    }
+    let content_sha256 = hex(&Sha256::digest(bytes));
+    Ok(Decoded { radiograph, format, dicom, colour, content_sha256 })
+}
+
+/// The format by magic bytes; `None` if it is not one that can be read.
+#[must_use]
+pub fn sniff(bytes: &[u8]) -> Option<Format> {
+    if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+        Some(Format::Png)
+    } else if bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
+        Some(Format::Jpeg)
+    } else if dicom::looks_like_dicom(bytes) {
+        Some(Format::Dicom)
+    } else {
+        None
+    }
+}
+
+/// A guess at what a file is that cannot be read, for the error message.
+fn looks_like(bytes: &[u8]) -> &'static str {
+    const KNOWN: [(&[u8], &str); 12] = [
+        (b"GIF8", "GIF"),
+        (b"BM", "BMP"),
+        (b"II*\0", "TIFF"),
+        (b"MM\0*", "TIFF"),
+        (b"RIFF", "WebP or another RIFF file"),
+        (b"PK\x03\x04", "a zip archive"),
+        (b"\x1f\x8b", "a gzip archive"),
+        (b"%PDF", "PDF"),
+        (b"\x89HDF", "HDF5"),
+        (b"\x93NUMPY", "a NumPy array"),
+        (b"\0\0\0\x0cjP", "JPEG 2000"),
+        (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    ];
+    if let Some(&(_, name)) = KNOWN.iter().find(|&&(magic, _)| bytes.starts_with(magic)) {
+        return name;
+    }
+    let start = &bytes[..bytes.len().min(512)];
+    let is_text = start.iter().all(|&b| b >= 0x20 || matches!(b, b'\t' | b'\n' | b'\r' | 0x0C));
+    if is_text { "text" } else { "something else" }
+}
+
+/// Refuses sizes outside the named limits; to be asked with the header's numbers before allocating.
+fn check_size(width: u64, height: u64) -> Result<(), ImageError> {
+    if width > MAX_SIDE || height > MAX_SIDE || width * height > MAX_PIXELS {
+        return Err(ImageError::TooLarge { width, height });
+    }
+    if width < MIN_SIDE || height < MIN_SIDE {
+        return Err(ImageError::TooSmall { width, height });
+    }
+    Ok(())
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]])
+        .map(char::from)
+        .collect()
+}
+
+/// The real radiographs that tests may use: `CHESTNUT_DATA`, or `shared/data` beside the workspace.
+/// Says so where they are absent, so that a skipped test is not taken for a passed one.
+#[cfg(test)]
+#[allow(clippy::print_stderr)]
+pub(crate) fn real_data() -> Option<std::path::PathBuf> {
+    let folder = std::env::var_os("CHESTNUT_DATA").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
+        std::path::PathBuf::from,
+    );
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    eprintln!("SKIPPED: no real radiographs at {}; set CHESTNUT_DATA to their folder", folder.display());
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_told_by_content() {
+        assert_eq!(sniff(b"\x89PNG\r\n\x1a\n"), Some(Format::Png));
+        assert_eq!(sniff(&[0xFF, 0xD8, 0xFF, 0xE0]), Some(Format::Jpeg));
+        assert_eq!(sniff(b"image,label\n"), None);
+        let error = decode(b"image,label\n1.png,0\n").expect_err("a text file");
+        assert!(error.to_string().contains("text"), "{error}");
+        assert_eq!(decode(b"").expect_err("nothing").code(), "empty");
+    }
+
+    #[test]
+    fn sizes_are_checked() {
+        assert!(check_size(1024, 1024).is_ok());
+        assert!(check_size(MAX_SIDE + 1, 40).is_err());
+        assert!(check_size(20_000, 20_000).is_err());
+        assert_eq!(check_size(1, 1).expect_err("one pixel").code(), "too_small");
+    }
+
+    #[test]
+    fn folders_and_absent_files_are_errors() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        assert!(matches!(read(folder.path()), Err(ImageError::NotAFile)));
+        assert!(matches!(read(&folder.path().join("none.png")), Err(ImageError::Io(_))));
+    }
+
+    #[test]
+    fn cell_means_weigh_shared_pixels() {
+        let image = Radiograph { width: 3, height: 2, pixels: vec![0.0, 3.0, 6.0, 0.0, 3.0, 6.0], bits: 8 };
+        // Two cells of 1.5 pixels: (0 + 3 / 2) / 1.5 and (3 / 2 + 6) / 1.5.
+        assert_eq!(image.cell_means(2, 1), vec![1.0, 5.0]);
+        assert_eq!(image.cell_means(3, 2), image.pixels);
+        assert_eq!(image.range(), (0.0, 6.0));
+    }
+
+    #[test]
+    fn published_files_load_whatever_their_name() {
+        let Some(data) = real_data() else { return };
+        let mut loaded = 0;
+        for entry in std::fs::read_dir(data.join("originals/files")).expect("the folder of originals") {
+            let path = entry.expect("an entry").path();
+            let decoded = read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            assert!(!decoded.colour, "{} is grey", path.display());
+            assert_eq!(decoded.radiograph.pixels.len(), decoded.radiograph.width * decoded.radiograph.height);
+            loaded += 1;
+        }
+        assert!(loaded > 0, "no original in {}", data.display());
+    }
+
+    #[test]
+    fn hex_of_a_known_digest() {
+        // FIPS 180-4's example.
+        let digest = hex(&Sha256::digest(b"abc"));
+        assert_eq!(digest, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}
