@@ -1,1 +1,19 @@
-//! chestnut-forest
+//! Trees on embeddings: decision tree (DT), random forest (RF), extremely randomised trees (XRT), and the grid search
+//! over them, exactly and without repeating work.
+//!
+//! All learners are multi-output: one model for all labels, impurity averaged over the labels, a probability per label
+//! in every leaf (protocol 6.1). A blank label drops its own term and not the row. The same seed gives the same bits
+//! for any number of threads. This crate does not know what an image is.
+
+mod forest;
+mod grid;
+mod params;
+mod score;
+mod table;
+mod tree;
+
+pub use forest::{Forest, ForestError, fit_single};
+pub use grid::{Fold, FoldScores, Grid, GridRow, MAX_SETTINGS, grid_search, nested_predictions, rank, score_growth};
+pub use params::{ClassWeight, Criterion, Learner, MAX_DEPTH, MAX_TREES, MaxFeatures, Params, ParamsError};
+pub use table::{Features, Labels, MAX_OUTPUTS, MAX_ROWS, MAX_VALUES, TableError};
+pub use tree::{Node, Tree};

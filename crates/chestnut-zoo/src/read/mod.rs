@@ -13,6 +13,7 @@ mod match_names;
 pub mod safetensors;
 mod torch;
 mod torch_names;
+mod torch_pickle;
 
 use crate::head::{Activation, Head};
 use crate::weights::{Misfit, Tensor};

@@ -14,7 +14,7 @@ use ::safetensors::tensor::{Dtype, Metadata};
 use half::f16;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Seek as _, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Metadata key: architecture name.
@@ -108,8 +108,10 @@ fn read_values(reader: &mut impl Read, kind: FloatKind, elements: usize) -> io::
 pub(super) fn read(file: File, length: u64) -> Result<SourceModel, ReadError> {
     let contents = contents(file, length)?;
     let mut model = SourceModel::new(SourceFormat::Safetensors);
-    if !contents.left_out.is_empty() {
-        let names = contents.left_out.join(", ");
+    let left_out: Vec<&str> =
+        contents.left_out.iter().map(String::as_str).filter(|n| !n.ends_with("num_batches_tracked")).collect();
+    if !left_out.is_empty() {
+        let names = left_out.join(", ");
         model.notes.push(format!("left out tensors that are not floating-point values: {names}"));
     }
     model.recorded = Recorded {
@@ -196,10 +198,9 @@ fn header(
     metadata: &BTreeMap<String, String>,
     is_half: &dyn Fn(&Tensor) -> bool,
 ) -> String {
-    let text = |s: &str| serde_json::Value::from(s).to_string();
     let mut entries = Vec::new();
     if !metadata.is_empty() {
-        let pairs: Vec<String> = metadata.iter().map(|(k, v)| format!("{}:{}", text(k), text(v))).collect();
+        let pairs: Vec<String> = metadata.iter().map(|(k, v)| format!("{}:{}", quoted(k), quoted(v))).collect();
         entries.push(format!("\"__metadata__\":{{{}}}", pairs.join(",")));
     }
     let mut offset = 0;
@@ -209,7 +210,7 @@ fn header(
         let shape: Vec<String> = tensor.shape.iter().map(ToString::to_string).collect();
         entries.push(format!(
             "{}:{{\"dtype\":\"{dtype}\",\"shape\":[{}],\"data_offsets\":[{offset},{end}]}}",
-            text(name),
+            quoted(name),
             shape.join(",")
         ));
         offset = end;
@@ -219,6 +220,11 @@ fn header(
         header.push(' ');
     }
     header
+}
+
+/// A JSON string.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 /// Writes a file so that it is either complete or absent.

@@ -17,13 +17,15 @@ use super::join::join;
 use super::labels::{ColumnNames, LabelRow, read_labels};
 use super::view::{ViewFilter, is_chest, known_view};
 use super::{Cohort, CohortError, CohortImage, LabelSet, Reject, Stage, pseudonym};
-use crate::image::fingerprint::{Fingerprint, NearIndex};
+use crate::image::fingerprint::{Fingerprint, is_near_identical};
 use crate::image::{self, Decoded};
 
 /// Most files that a folder may hold.
 pub const MAX_FILES: usize = 2_000_000;
 /// Deepest folder below the image folder that is entered.
 pub const MAX_DEPTH: usize = 32;
+/// Most earlier look-alikes noted per image: enough to link it to every patient of a usual group.
+const MAX_TWINS: usize = 16;
 /// Images decoded between two steps of the main thread.
 const CHUNK: usize = 256;
 
@@ -118,12 +120,9 @@ pub fn ingest(
     let mut jobs = Vec::with_capacity(joined.pairs.len());
     for (file, row) in joined.pairs {
         let (id, path) = &folder.files[file];
-        let verdict = match &row.view {
-            Some(view) => options.view.check(Some(view)),
-            None => Ok(()),
-        };
+        let verdict = row.view.as_deref().map_or(Ok(()), |view| options.view.check(Some(view)));
         match verdict {
-            Ok(()) => jobs.push(Job { id, path, row }),
+            Ok(()) => jobs.push(Job { id: id.as_str(), path: path.as_path(), row }),
             Err(reason) => rejects.push(Reject { item: id.clone(), row: Some(row.row), stage: Stage::View, reason }),
         }
     }
@@ -149,13 +148,9 @@ pub fn ingest(
     }
     warnings.extend(warnings_of(&taken, has_patients));
 
-    let mut index = NearIndex::new();
-    let mut near = Vec::with_capacity(taken.len());
-    let mut found = Vec::with_capacity(taken.len());
-    for one in taken {
-        near.push(index.insert(one.fingerprint));
-        found.push(one.image);
-    }
+    let (prints, found): (Vec<Fingerprint>, Vec<CohortImage>) =
+        taken.into_iter().map(|one| (one.fingerprint, one.image)).unzip();
+    let near = earlier_twins(&prints);
     let name = |id: &str| match &options.pseudonym_key {
         Some(key) => pseudonym(key, id),
         None => id.to_owned(),
@@ -174,14 +169,14 @@ pub fn ingest(
 /// Decodes one image and keeps what the cohort needs; the pixels end here.
 fn take(job: &Job<'_>, options: &IngestOptions) -> Result<Taken, Reject> {
     let refuse = |stage, reason| Reject { item: job.id.to_owned(), row: Some(job.row.row), stage, reason };
-    let Decoded { radiograph, format, dicom, colour, content_sha256 } =
+    let Decoded { radiograph, format, dicom, colour, content_sha256, .. } =
         image::read(job.path).map_err(|e| refuse(Stage::Read, format!("the file {e}")))?;
     let row = &job.row;
-    let header = dicom.unwrap_or_default();
-    let header_view = header.view_position.as_deref().and_then(known_view);
+    let header = dicom.as_ref();
+    let header_view = header.and_then(|h| h.view_position.as_deref()).and_then(known_view);
     let view = row.view.clone().or_else(|| header_view.clone());
-    let body_part = header.body_part.unwrap_or_default();
-    if !options.any_body_part && !is_chest(&body_part) {
+    let body_part = header.and_then(|h| h.body_part.as_deref()).unwrap_or("");
+    if !options.any_body_part && !is_chest(body_part) {
         return Err(refuse(Stage::View, format!("not a chest: the DICOM header names the body part {body_part}")));
     }
     options.view.check(view.as_deref()).map_err(|reason| refuse(Stage::View, reason))?;
@@ -189,7 +184,9 @@ fn take(job: &Job<'_>, options: &IngestOptions) -> Result<Taken, Reject> {
         (Some(table), Some(header)) => !ViewFilter::same(table, header),
         _ => false,
     };
-    let known_patient = row.patient.clone().or(header.patient_id).filter(|p| !p.trim().is_empty());
+    let known_patient =
+        row.patient.clone().or_else(|| header.and_then(|h| h.patient_id.clone())).filter(|p| !p.trim().is_empty());
+    let manufacturer = header.and_then(|h| h.manufacturer.as_deref()).map(str::trim).filter(|m| !m.is_empty());
     Ok(Taken {
         own_patient: known_patient.is_none(),
         views_differ,
@@ -200,9 +197,9 @@ fn take(job: &Job<'_>, options: &IngestOptions) -> Result<Taken, Reject> {
             row: row.row,
             patient: known_patient.unwrap_or_else(|| format!("image:{}", job.id)),
             view,
-            age_years: row.age_years.or(header.age_years.map(|age| age as f32)),
-            sex: row.sex.or(header.sex),
-            manufacturer: header.manufacturer.map(|m| m.trim().to_owned()).filter(|m| !m.is_empty()),
+            age_years: row.age_years.or_else(|| header.and_then(|h| h.age_years).map(|age| age as f32)),
+            sex: row.sex.or_else(|| header.and_then(|h| h.sex)),
+            manufacturer: manufacturer.map(str::to_owned),
             width: radiograph.width,
             height: radiograph.height,
             bits: radiograph.bits,
@@ -211,6 +208,15 @@ fn take(job: &Job<'_>, options: &IngestOptions) -> Result<Taken, Reject> {
             labels: row.labels.clone(),
         },
     })
+}
+
+/// For each image the first earlier ones that look like it. All pairs are compared.
+fn earlier_twins(prints: &[Fingerprint]) -> Vec<Vec<usize>> {
+    prints
+        .par_iter()
+        .enumerate()
+        .map(|(i, print)| (0..i).filter(|&j| is_near_identical(&prints[j], print)).take(MAX_TWINS).collect())
+        .collect()
 }
 
 fn warnings_of(taken: &[Taken], has_patients: bool) -> Vec<String> {
@@ -230,11 +236,14 @@ fn warnings_of(taken: &[Taken], has_patients: bool) -> Vec<String> {
     }
     let differ = count(|t| t.views_differ);
     if differ > 0 {
-        warnings.push(format!("{differ} images have another view in the table than in the DICOM header; the table was believed"));
+        warnings.push(format!(
+            "{differ} images have another view in the table than in the DICOM header; the table was believed"
+        ));
     }
     let colour = count(|t| t.colour);
     if colour > 0 {
-        warnings.push(format!("{colour} images have colours and were read as grey; look for photographs and drawn marks"));
+        warnings
+            .push(format!("{colour} images have colours and were read as grey; look for photographs and drawn marks"));
     }
     warnings
 }
@@ -273,7 +282,7 @@ fn list_files(root: &Path, labels: &Path) -> Result<Folder, CohortError> {
     let mut linked_folders = 0usize;
     let mut todo = vec![(root.to_owned(), String::new(), 0usize)];
     while let Some((path, prefix, depth)) = todo.pop() {
-        let entries = match fs::read_dir(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
+        let entries = match fs::read_dir(&path).and_then(|entries| entries.collect::<Result<Vec<_>, _>>()) {
             Ok(entries) => entries,
             Err(source) if depth == 0 => return Err(CohortError::Folder { path, source }),
             Err(e) => {
@@ -299,14 +308,16 @@ fn list_files(root: &Path, labels: &Path) -> Result<Folder, CohortError> {
             let target = if is_link { fs::metadata(entry.path()).map(|m| m.file_type()) } else { about };
             match target {
                 Ok(kind) if kind.is_dir() && is_link => linked_folders += 1,
-                Ok(kind) if kind.is_dir() && depth < MAX_DEPTH => todo.push((entry.path(), format!("{id}/"), depth + 1)),
+                Ok(kind) if kind.is_dir() && depth < MAX_DEPTH => {
+                    todo.push((entry.path(), format!("{id}/"), depth + 1))
+                }
                 Ok(kind) if kind.is_dir() => {
                     folder.rejects.push(refuse(format!("the folder lies more than {MAX_DEPTH} levels deep")));
                 }
                 Ok(kind) if kind.is_file() => {
                     let is_table = labels.is_some() && fs::canonicalize(entry.path()).ok() == labels;
                     if !is_table {
-                        by_id.insert(id, entry.path());
+                        by_id.insert(id.clone(), entry.path());
                     }
                 }
                 Ok(_) => folder.rejects.push(refuse("it is neither a file nor a folder".to_owned())),

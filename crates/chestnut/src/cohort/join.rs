@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::labels::{LabelRow, LabelTable};
-use super::{Reject, Stage, quote};
+use super::stored::quote;
+use super::{Reject, Stage};
 
 /// File endings that are left out when names are compared without them.
 const EXTENSIONS: [&str; 13] =
@@ -242,8 +243,12 @@ fn settle(
     let others: Vec<LabelRow> = rows.collect();
     let differs = others.iter().find_map(|other| difference(&first, other).map(|what| (other.row, what)));
     let conflict = match (differs, refused.first()) {
-        (Some((row, what)), _) => Some(format!("rows {} and {row} of {table} name this image and differ in {what}", first.row)),
-        (None, Some(row)) => Some(format!("rows {} and {row} of {table} name this image and row {row} was refused", first.row)),
+        (Some((row, what)), _) => {
+            Some(format!("rows {} and {row} of {table} name this image and differ in {what}", first.row))
+        }
+        (None, Some(row)) => {
+            Some(format!("rows {} and {row} of {table} name this image and row {row} was refused", first.row))
+        }
         (None, None) => None,
     };
     let mut refuse = |row: &LabelRow, reason: String| {

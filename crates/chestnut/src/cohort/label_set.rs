@@ -1,9 +1,8 @@
-//! What is looked for in a radiograph: label sets and the map from one set to another.
+//! What is looked for in a radiograph: label sets.
 //!
 //! A [`LabelSet`] names the labels, the columns they stand in, and what a blank or an uncertain
 //! value means, since that choice changes every number downstream (protocol 1.1: CheXpert's blanks
-//! became negatives; here a blank stays unknown unless the set says otherwise). A [`LabelMap`] is
-//! the paper's Table 3: a local label is the maximum over a group of source labels.
+//! became negatives; here a blank stays unknown unless the set says otherwise).
 //! Nothing here may guess the meaning of a value that the set does not state.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,7 +79,9 @@ pub enum LabelSetError {
         name: String,
     },
     /// No column of the table fits a label.
-    #[error("no column for the label {label:?}; the table has: {columns}. Name the column under [columns] in the label file, or choose the labels with --labels-columns")]
+    #[error(
+        "no column for the label {label:?}; the table has: {columns}. Name the column under [columns] in the label file, or choose the labels with --labels-columns"
+    )]
     NoColumn {
         /// The label.
         label: String,
@@ -234,7 +235,8 @@ impl LabelSet {
                 return Err(LabelSetError::Twice(label.clone()));
             }
         }
-        let named = [("blank_for", self.blank_for.keys().collect::<Vec<_>>()), ("columns", self.columns.keys().collect())];
+        let named =
+            [("blank_for", self.blank_for.keys().collect::<Vec<_>>()), ("columns", self.columns.keys().collect())];
         for (field, labels) in named {
             if let Some(stranger) = labels.into_iter().find(|l| !seen.contains(l.as_str())) {
                 return Err(LabelSetError::Stranger { field, label: stranger.clone(), name: self.name.clone() });
@@ -300,109 +302,12 @@ pub(crate) fn plain(name: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-fn parse_toml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, LabelSetError> {
+/// Reads TOML within [`MAX_LABEL_SET_BYTES`].
+pub(crate) fn parse_toml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, LabelSetError> {
     if text.len() > MAX_LABEL_SET_BYTES {
         return Err(LabelSetError::TooLarge(text.len()));
     }
     toml::from_str(text).map_err(|e| LabelSetError::Toml(e.to_string()))
-}
-
-/// From source labels to local labels, by the maximum over a group (Table 3 of the paper).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LabelMap {
-    /// Name of the source set.
-    pub from: String,
-    /// Name of the local set.
-    pub to: String,
-    /// Local label and the source labels it is the maximum of, in the order of the local set.
-    /// In TOML: `groups = [["Pleura", ["Pleural Effusion", "Pleural Other"]], ...]`.
-    pub groups: Vec<(String, Vec<String>)>,
-}
-
-/// A [`LabelMap`] tied to an order of source labels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BoundMap {
-    groups: Vec<Vec<usize>>,
-    width: usize,
-}
-
-impl LabelMap {
-    /// The paper's Table 3, CheXpert-14 to HUM-CXR-7.
-    #[must_use]
-    pub fn chexpert_to_hum_cxr() -> Self {
-        let group = |to: &str, from: &[&str]| (to.to_owned(), from.iter().map(|&f| f.to_owned()).collect());
-        Self {
-            from: "CheXpert-14".to_owned(),
-            to: "HUM-CXR-7".to_owned(),
-            groups: vec![
-                group("Pleura", &["Pleural Effusion", "Pleural Other"]),
-                group("Device", &["Support Devices"]),
-                group("PNX", &["Pneumothorax"]),
-                group("Cardiac", &["Enlarged Cardiomediastinum", "Cardiomegaly"]),
-                group(
-                    "Lung",
-                    &["Lung Opacity", "Lung Lesion", "Consolidation", "Pneumonia", "Atelectasis", "Edema"],
-                ),
-                group("Bone", &["Fracture"]),
-                group("Normal", &["No Finding"]),
-            ],
-        }
-    }
-
-    /// Reads a map from TOML: `from`, `to`, `groups`.
-    ///
-    /// # Errors
-    /// [`LabelSetError`] if it is not a map, is empty, or names a local label twice.
-    pub fn from_toml(text: &str) -> Result<Self, LabelSetError> {
-        let map: Self = parse_toml(text)?;
-        LabelSet { labels: map.labels(), ..LabelSet::new(&map.to, &[]) }.check()?;
-        Ok(map)
-    }
-
-    /// The local labels, in order.
-    #[must_use]
-    pub fn labels(&self) -> Vec<String> {
-        self.groups.iter().map(|(label, _)| label.clone()).collect()
-    }
-
-    /// Ties the map to the order of the source labels.
-    ///
-    /// # Errors
-    /// [`LabelSetError::MapSource`] if a group is empty or names a label that the source lacks.
-    pub fn bind(&self, source: &[String]) -> Result<BoundMap, LabelSetError> {
-        let missing = |target: &str, label: &str| LabelSetError::MapSource {
-            target: target.to_owned(),
-            source_label: label.to_owned(),
-            known: source.join(", "),
-        };
-        let mut groups = Vec::with_capacity(self.groups.len());
-        for (target, names) in &self.groups {
-            let mut group = Vec::with_capacity(names.len());
-            for name in names {
-                let index = source.iter().position(|s| plain(s) == plain(name)).ok_or_else(|| missing(target, name))?;
-                group.push(index);
-            }
-            if group.is_empty() {
-                return Err(missing(target, ""));
-            }
-            groups.push(group);
-        }
-        Ok(BoundMap { groups, width: source.len() })
-    }
-}
-
-impl BoundMap {
-    /// One value per local label: the maximum over its group; NaN if any member is NaN.
-    ///
-    /// # Panics
-    /// If `values` has not one value per source label.
-    #[must_use]
-    pub fn apply(&self, values: &[f32]) -> Vec<f32> {
-        assert_eq!(values.len(), self.width, "one value per source label");
-        let max = |a: f32, b: f32| if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) };
-        self.groups.iter().map(|group| group.iter().map(|&i| values[i]).fold(f32::NEG_INFINITY, max)).collect()
-    }
 }
 
 #[cfg(test)]
@@ -425,24 +330,6 @@ mod tests {
     }
 
     #[test]
-    fn table_three_is_the_maximum_over_each_group() {
-        let map = LabelMap::chexpert_to_hum_cxr();
-        assert_eq!(map.labels(), LabelSet::hum_cxr().labels);
-        let bound = map.bind(&LabelSet::chexpert().labels).expect("the sets fit");
-        let values: Vec<f32> = (0..14).map(|i| i as f32 / 100.0).collect();
-        assert_eq!(bound.apply(&values), [0.11, 0.13, 0.09, 0.02, 0.08, 0.12, 0.0]);
-        let mut broken = values;
-        broken[10] = f32::NAN;
-        assert!(bound.apply(&broken)[0].is_nan(), "an unknown member makes the group unknown");
-        let error = map.bind(&header(&["Edema"])).expect_err("labels are missing");
-        assert!(error.to_string().contains("Pleural Effusion"), "{error}");
-        // Every CheXpert label is used exactly once.
-        let mut used: Vec<usize> = bound.groups.concat();
-        used.sort_unstable();
-        assert_eq!(used, (0..14).collect::<Vec<_>>());
-    }
-
-    #[test]
     fn toml_round_trip_and_refusals() {
         let text = "name = \"ours\"\nlabels = [\"Effusion\", \"Oedema\"]\nblank = \"negative\"\n\
                     [blank_for]\nOedema = \"exclude\"\n[columns]\nOedema = [\"edema_yn\"]\n";
@@ -458,8 +345,6 @@ mod tests {
         assert_eq!(LabelSet::from_columns(&["view"]), Err(LabelSetError::Name("view".to_owned())));
         let stranger = LabelSet::from_toml("name = \"x\"\nlabels = [\"A\"]\n[columns]\nB = [\"b\"]");
         assert!(matches!(stranger, Err(LabelSetError::Stranger { .. })));
-        let map = "from = \"a\"\nto = \"b\"\ngroups = [[\"L\", [\"x\", \"y\"]]]";
-        assert_eq!(LabelMap::from_toml(map).expect("valid").groups[0].1, ["x", "y"]);
     }
 
     #[test]

@@ -7,9 +7,10 @@
 use std::path::Path;
 
 use super::label_set::{BlankPolicy, LabelSet, UncertainPolicy, plain};
+use super::stored::quote;
 use super::table::{Table, TableRow, parse_table, read_bounded};
 use super::view::known_view;
-use super::{CohortError, Label, quote};
+use super::{CohortError, Label};
 
 /// Ages above this are refused as slips of the pen (published tables hold 414).
 const MAX_AGE_YEARS: f32 = 130.0;
@@ -153,7 +154,9 @@ pub fn parse_labels(
         ));
     }
     if odd_sexes > 0 {
-        result.warnings.push(format!("{odd_sexes} rows of {name} have a sex that is not M, F or O; it counts as unknown"));
+        result
+            .warnings
+            .push(format!("{odd_sexes} rows of {name} have a sex that is not M, F or O; it counts as unknown"));
     }
     Ok(result)
 }

@@ -11,8 +11,9 @@ use chestnut_stats::random::Stream;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::stored::Cells;
 use super::stratify::Groups;
-use super::{Cells, Cohort, CohortError, Label, table};
+use super::{Cohort, CohortError, Label, table};
 
 /// Most parts of a split.
 pub const MAX_PARTS: usize = 16;
@@ -283,7 +284,7 @@ impl Split {
     /// # Errors
     /// [`CohortError::Stored`] naming the row at fault.
     pub fn from_csv(text: &str, parts: &[String]) -> Result<Self, CohortError> {
-        let content = table::parse_table(FILE, text.as_bytes())?;
+        let content = table::parse_stored(FILE, text)?;
         let stored = |row: u64, problem: String| CohortError::Stored { file: FILE, row, problem };
         if content.header.iter().ne(COLUMNS.iter()) {
             return Err(stored(1, format!("its columns must be {}", COLUMNS.join(","))));

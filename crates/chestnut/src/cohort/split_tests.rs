@@ -18,7 +18,13 @@ fn drawn(patients: usize, seed: u64, unknown: f64) -> Cohort {
             for (&prevalence, &typical) in PREVALENCE.iter().zip(&typical) {
                 let own = if stream.uniform() < 0.8 { typical } else { stream.uniform() < prevalence };
                 let known = stream.uniform() >= unknown;
-                labels.push(if !known { '?' } else if own { '+' } else { '-' });
+                labels.push(if !known {
+                    '?'
+                } else if own {
+                    '+'
+                } else {
+                    '-'
+                });
             }
             images.push(image(&format!("{patient:04}_{number}"), &format!("p{patient}"), &labels));
         }
@@ -53,7 +59,8 @@ fn patients_stay_together_and_shares_are_kept() {
                     assert!((indices.len() as f64 - target).abs() <= bound, "{} of {target}", indices.len());
                     for label in 0..5 {
                         for class in [Label::Positive, Label::Negative] {
-                            let (here, total) = (count(&cohort, indices, label, class), count(&cohort, &all, label, class));
+                            let (here, total) =
+                                (count(&cohort, indices, label, class), count(&cohort, &all, label, class));
                             let off = here as f64 - part.fraction * total as f64;
                             assert!(off.abs() <= bound, "seed {seed} {} L{label} {class:?}: off by {off}", part.name);
                         }
@@ -70,7 +77,13 @@ fn a_rare_label_reaches_every_part() {
     for seed in 0..20 {
         for (plan, positives) in [(SplitPlan::train_test(seed), 2), (SplitPlan::train_validation_test(seed), 3)] {
             let images: Vec<_> = (0..40)
-                .map(|i| image(&format!("{i:02}"), &format!("p{i}"), if i % 13 == 0 && i / 13 < positives { "+" } else { "-" }))
+                .map(|i| {
+                    image(
+                        &format!("{i:02}"),
+                        &format!("p{i}"),
+                        if i % 13 == 0 && i / 13 < positives { "+" } else { "-" },
+                    )
+                })
                 .collect();
             let cohort = Cohort { label_names: vec!["rare".to_owned()], images, ..Cohort::default() };
             let split = split(&cohort.items(), &plan).expect("enough patients");

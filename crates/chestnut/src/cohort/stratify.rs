@@ -141,11 +141,8 @@ impl<'a> Deal<'a> {
             // When every class is dealt out, the groups without any balance the sizes.
             let stratum = rarest.unwrap_or(self.strata);
             let weight = |group: &Group| group.counts.get(stratum).copied().unwrap_or(group.items.len());
-            let mut members: Vec<usize> = order
-                .iter()
-                .copied()
-                .filter(|&g| self.part_of[g] == undealt && weight(&self.groups[g]) > 0)
-                .collect();
+            let mut members: Vec<usize> =
+                order.iter().copied().filter(|&g| self.part_of[g] == undealt && weight(&self.groups[g]) > 0).collect();
             // Large families first: small ones can still even out. The sort keeps the shuffled order of equals.
             members.sort_by_key(|&g| Reverse(weight(&self.groups[g])));
             for group in members {
@@ -252,9 +249,7 @@ impl<'a> Deal<'a> {
                 let donor = (0..self.groups.len())
                     .filter(|&g| {
                         let from = self.part_of[g];
-                        self.groups[g].counts[stratum] > 0
-                            && self.can_leave(g, &holders[from])
-                            && sizes[from] > least
+                        self.groups[g].counts[stratum] > 0 && self.can_leave(g, &holders[from]) && sizes[from] > least
                     })
                     .min_by_key(|&g| (Reverse(holders[self.part_of[g]][stratum]), self.groups[g].items.len(), g));
                 if let Some(group) = donor {
@@ -347,7 +342,11 @@ mod tests {
         let items: Vec<Item<'_>> = ids
             .iter()
             .enumerate()
-            .map(|(i, id)| Item { id: id.as_str(), patient: if i < 100 { "family" } else { id.as_str() }, labels: &labels })
+            .map(|(i, id)| Item {
+                id: id.as_str(),
+                patient: if i < 100 { "family" } else { id.as_str() },
+                labels: &labels,
+            })
             .collect();
         let groups = Groups::new(&items, Unit::Patient);
         assert_eq!(groups.len(), 5);

@@ -108,13 +108,18 @@ pub(crate) fn read_bounded(path: &Path) -> Result<Vec<u8>, TableError> {
 
 /// Parses delimited text; the delimiter is the commonest of `,` `;` and tab in the header line.
 pub(crate) fn parse_table(name: &str, content: &[u8]) -> Result<Table, TableError> {
+    parse_delimited(name, content, sniff_delimiter(content))
+}
+
+/// Parses text that [`to_csv`] wrote: commas, whatever the names in the header hold.
+pub(crate) fn parse_stored(name: &str, content: &str) -> Result<Table, TableError> {
+    parse_delimited(name, content.as_bytes(), b',')
+}
+
+fn parse_delimited(name: &str, content: &[u8], delimiter: u8) -> Result<Table, TableError> {
     let content = content.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(content);
     let malformed = |e: csv::Error| TableError::Malformed { name: name.to_owned(), reason: e.to_string() };
-    let mut reader = ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .delimiter(sniff_delimiter(content))
-        .from_reader(content);
+    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(content);
     let mut record = ByteRecord::new();
     if !reader.read_byte_record(&mut record).map_err(malformed)? {
         return Err(TableError::Empty { name: name.to_owned() });

@@ -269,7 +269,7 @@ impl<'a> DicomFile<'a> {
         };
         // The own decoder of RLE gives little endian; uncompressed data is as the file is written.
         let unpack = |bits: u16| layout.value(u32::from(bits));
-        let values = if sample_bytes == 1 {
+        let values: Vec<i32> = if sample_bytes == 1 {
             raw[..pixels].iter().map(|&b| unpack(u16::from(b))).collect()
         } else {
             raw[..2 * pixels].chunks_exact(2).map(|b| unpack(elements.encoding.u16([b[0], b[1]]))).collect()

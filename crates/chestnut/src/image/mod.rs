@@ -177,6 +177,14 @@ pub enum ImageError {
         /// What is wrong.
         detail: String,
     },
+    /// An image of ours that could not be written.
+    #[error("cannot be written as {format} ({detail}); check its size and values")]
+    NotEncodable {
+        /// The format.
+        format: Format,
+        /// What is wrong.
+        detail: String,
+    },
     /// Above [`MAX_SIDE`] or [`MAX_PIXELS`], by its header.
     #[error("declares {width} x {height} pixels, above the limit of {side} per side or {pixels} in all; scale it down", side = MAX_SIDE, pixels = MAX_PIXELS)]
     TooLarge {
@@ -235,6 +243,7 @@ impl ImageError {
             Self::UnknownFormat { .. } => "unknown_format",
             Self::Truncated { .. } => "truncated",
             Self::Undecodable { .. } => "undecodable",
+            Self::NotEncodable { .. } => "not_encodable",
             Self::TooSmall { .. } => "too_small",
             Self::NoContrast => "no_contrast",
             Self::NoPixelData { .. } => "no_pixel_data",

@@ -424,7 +424,7 @@ mod tests {
         assert!(toml::from_str::<Recipe>("sise = 3").is_err());
         assert!(Recipe { clip_quantile: f64::NAN, ..Recipe::default() }.check().is_err());
         assert_eq!(Recipe { size: 1, ..Recipe::default() }.check(), Err(RecipeError::Size(1)));
-        assert_eq!("keras-tf".parse(), Ok(Standardisation::KerasTf));
+        assert_eq!("keras-tf".parse::<Standardisation>(), Ok(Standardisation::KerasTf));
         assert!("Keras".parse::<Standardisation>().is_err());
     }
 }

@@ -9,6 +9,7 @@ use chestnut_stats::random::{Stream, fnv1a};
 
 use super::PhantomCase;
 use super::grid::{Curve, Frame, chance, draw, lerp, norm, rounded, step};
+use super::heart::{Heart, HeartShape};
 
 // Ranges over patients, uniform.
 const LUNG_HALF_WIDTH: (f64, f64) = (0.315, 0.352);
@@ -50,21 +51,49 @@ const TRACHEA_RADIUS: f32 = 0.0185;
 
 /// Neck and shoulders: height of the skin over distance from the midline.
 const SKIN_LINE: [(f32, f32); 11] = [
-    (0.0, -0.6), (0.04, -0.35), (0.062, -0.12), (0.078, 0.0), (0.10, 0.048), (0.15, 0.076),
-    (0.25, 0.100), (0.34, 0.122), (0.42, 0.158), (0.50, 0.22), (0.6, 0.34),
+    (0.0, -0.6),
+    (0.04, -0.35),
+    (0.062, -0.12),
+    (0.078, 0.0),
+    (0.10, 0.048),
+    (0.15, 0.076),
+    (0.25, 0.100),
+    (0.34, 0.122),
+    (0.42, 0.158),
+    (0.50, 0.22),
+    (0.6, 0.34),
 ];
 /// Outer lung border in half widths over relative height (0 apex, 1 bottom).
 const OUTER: [(f32, f32); 12] = [
-    (-0.02, 0.34), (0.0, 0.42), (0.008, 0.515), (0.022, 0.58), (0.05, 0.645), (0.12, 0.725),
-    (0.2, 0.81), (0.35, 0.91), (0.5, 0.965), (0.7, 1.0), (0.85, 1.005), (1.05, 0.985),
+    (-0.02, 0.34),
+    (0.0, 0.42),
+    (0.008, 0.515),
+    (0.022, 0.58),
+    (0.05, 0.645),
+    (0.12, 0.725),
+    (0.2, 0.81),
+    (0.35, 0.91),
+    (0.5, 0.965),
+    (0.7, 1.0),
+    (0.85, 1.005),
+    (1.05, 0.985),
 ];
 /// Inner border near the apex, as `OUTER`; below it follows the mediastinum.
 const INNER_APEX: [(f32, f32); 6] =
     [(-0.02, 0.45), (0.0, 0.38), (0.008, 0.305), (0.022, 0.25), (0.05, 0.195), (0.08, 0.165)];
 /// Depth of the hemidiaphragm below its dome over relative distance from the midline.
 const DOME: [(f32, f32); 11] = [
-    (0.0, 0.035), (0.2, 0.018), (0.38, 0.003), (0.52, 0.0), (0.68, 0.008), (0.8, 0.024),
-    (0.89, 0.048), (0.95, 0.078), (1.0, 0.112), (1.04, 0.14), (1.2, 0.20),
+    (0.0, 0.035),
+    (0.2, 0.018),
+    (0.38, 0.003),
+    (0.52, 0.0),
+    (0.68, 0.008),
+    (0.8, 0.024),
+    (0.89, 0.048),
+    (0.95, 0.078),
+    (1.0, 0.112),
+    (1.04, 0.14),
+    (1.2, 0.20),
 ];
 
 /// What a visit changes in a patient.
@@ -155,7 +184,12 @@ impl Anatomy {
         let near_apex: Vec<_> = INNER_APEX.iter().map(|&(t, w)| (height(t), w * half)).collect();
         let mut inner_right = near_apex.clone();
         inner_right.extend([
-            (height(0.14), 0.045), (0.30, 0.044), (0.36, 0.050), (0.42, 0.046), (0.50, 0.044), (0.9, 0.03),
+            (height(0.14), 0.045),
+            (0.30, 0.044),
+            (0.36, 0.050),
+            (0.42, 0.046),
+            (0.50, 0.044),
+            (0.9, 0.03),
         ]);
         let mut inner_left = near_apex;
         inner_left.extend([
@@ -238,78 +272,6 @@ impl Anatomy {
     /// Where the midline of the trachea lies.
     pub(super) fn trachea_x(&self) -> f32 {
         self.shift * 1.2
-    }
-}
-
-/// What a heart is made from.
-struct HeartShape {
-    ratio: f32,
-    half: f32,
-    tilt: f32,
-    length: f32,
-    x: f32,
-    dome: f32,
-    globular: bool,
-}
-
-/// The cardiac silhouette: a tilted left ventricle blended with a right atrium.
-pub(super) struct Heart {
-    /// Centre.
-    pub(super) x: f32,
-    pub(super) y: f32,
-    /// Greatest width, and the unit of heights.
-    pub(super) width: f32,
-    pub(super) height: f32,
-    axis: (f32, f32),
-    ventricle_x: f32,
-    ventricle_minor: f32,
-}
-
-/// Long half axis of the left ventricle, in heart widths.
-const VENTRICLE_MAJOR: f32 = 0.47;
-/// Right atrium: centre and half axes, in heart widths and heights.
-const ATRIUM: [f32; 4] = [-0.055, -0.02, 0.265, 0.42];
-/// Share of the width to the patient's left of the centre.
-const HEART_LEFT_SHARE: f32 = 0.68;
-
-impl Heart {
-    fn new(shape: HeartShape) -> Self {
-        let width = shape.ratio * 2.0 * shape.half;
-        let height = 0.30 * (width / 0.30).sqrt() * shape.length;
-        let (sin, cos) = (shape.tilt * if shape.globular { 0.85 } else { 1.0 }).sin_cos();
-        let minor = if shape.globular { 0.355 } else { 0.315 };
-        // Half extent of the tilted ellipse, so that the silhouette spans exactly the wanted width.
-        let extent = norm(VENTRICLE_MAJOR * cos, minor * sin);
-        Self {
-            x: shape.x,
-            y: shape.dome - 0.235 * height - 0.01,
-            width,
-            height,
-            axis: (cos, sin),
-            ventricle_x: HEART_LEFT_SHARE - extent,
-            ventricle_minor: minor,
-        }
-    }
-
-    /// About the distance to the silhouette, positive inside.
-    pub(super) fn inside(&self, x: f32, y: f32) -> f32 {
-        let (hx, hy) = ((x - self.x) / self.width, (y - self.y) / self.height);
-        let (dx, dy) = (hx - self.ventricle_x, hy - 0.05);
-        let (cos, sin) = self.axis;
-        let along = (dx * cos + dy * sin) / VENTRICLE_MAJOR;
-        let across = (dy * cos - dx * sin) / self.ventricle_minor;
-        let ventricle = (1.0 - norm(along, across)) * self.ventricle_minor;
-        let atrium = (1.0 - norm((hx - ATRIUM[0]) / ATRIUM[2], (hy - ATRIUM[1]) / ATRIUM[3])) * ATRIUM[2];
-        // Smooth union.
-        let k = 0.10;
-        let t = (0.5 + 0.5 * (ventricle - atrium) / k).clamp(0.0, 1.0);
-        (lerp(atrium, ventricle, t) + k * t * (1.0 - t)) * self.width
-    }
-
-    /// Fades the muscle out below the diaphragm and above the great vessels.
-    fn span(&self, y: f32) -> f32 {
-        let h = self.height;
-        step(self.y + 0.75 * h, self.y + 0.4 * h, y) * step(self.y - 0.5 * h, self.y - 0.25 * h, y)
     }
 }
 

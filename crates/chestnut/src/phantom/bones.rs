@@ -246,8 +246,8 @@ fn spine(canvas: &Canvas, a: &Anatomy, attenuation: &mut [f32]) {
             let (px, py) = ((dx - half_width * 0.62) / 0.0065, (p.y - centre.y + half_height * 0.25) / 0.0085);
             let pedicle = step(1.3, 0.6, (norm(px, py) - 0.8).abs());
             let process = norm(dx / 0.0055, (p.y - centre.y - half_height * 0.7) / 0.011);
-            attenuation[k] += a.bone
-                * (body * (VERTEBRA + 0.09 * rim + 0.07 * pedicle) + 0.10 * step(1.1, 0.7, process));
+            attenuation[k] +=
+                a.bone * (body * (VERTEBRA + 0.09 * rim + 0.07 * pedicle) + 0.10 * step(1.1, 0.7, process));
         });
         y += pitch;
         number += 1.0;

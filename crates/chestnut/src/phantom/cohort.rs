@@ -81,11 +81,7 @@ fn patients_of_images(images: usize, root: &Stream) -> Vec<usize> {
 }
 
 /// Labels with exact counts: Normal first, then each finding among the images that are not Normal.
-fn labels_of_images(
-    config: &PhantomConfig,
-    patients: &[usize],
-    root: &Stream,
-) -> Result<Vec<[bool; 7]>, PhantomError> {
+fn labels_of_images(config: &PhantomConfig, patients: &[usize], root: &Stream) -> Result<Vec<[bool; 7]>, PhantomError> {
     let images = patients.len();
     let count_of = |f: Finding| (config.prevalence[f.index()] * images as f64).round() as usize;
     let normal = count_of(Finding::Normal);

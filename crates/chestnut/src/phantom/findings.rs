@@ -122,9 +122,8 @@ fn consolidations(canvas: &mut Canvas, a: &Anatomy, s: &mut Stream, conspicuity:
         let away = (centre.y - root.y).atan2(centre.x - root.x);
         for turn in [-0.35, 0.0, 0.35] {
             let direction = away + turn;
-            let step_from = |angle: f32, length: f32| {
-                at(centre.x + angle.cos() * length, centre.y + angle.sin() * length)
-            };
+            let step_from =
+                |angle: f32, length: f32| at(centre.x + angle.cos() * length, centre.y + angle.sin() * length);
             let start = step_from(direction, -0.7 * radius);
             let end = step_from(direction + 0.1, 0.65 * radius);
             let airway = [start, step_from(direction, 0.05 * radius), end];
@@ -152,9 +151,7 @@ fn oedema(canvas: &mut Canvas, a: &Anatomy, s: &mut Stream, conspicuity: f32, o:
         if g < 0.02 {
             return;
         }
-        let net = |key: u64, zoom: f32| {
-            (1.0 - 2.6 * value_noise(key, p.x * zoom, p.y * zoom).abs()).max(0.0)
-        };
+        let net = |key: u64, zoom: f32| (1.0 - 2.6 * value_noise(key, p.x * zoom, p.y * zoom).abs()).max(0.0);
         let texture = 0.72
             + 0.55 * fractal(key, p.x * 26.0, p.y * 26.0, 3)
             + 0.22 * net(key ^ 9, 75.0)
@@ -183,11 +180,8 @@ fn nodules(frame: Frame, a: &Anatomy, s: &mut Stream, conspicuity: f32, o: &mut 
     for _ in 0..count {
         let there = side * either_side(s, 0.5);
         let centre = place(a, s, there, (0.2, a.dome_top(there) - 0.02), 0.03);
-        let radius = if count > 1 {
-            draw(s, (0.014, 0.028))
-        } else {
-            draw(s, NODULE_RADIUS) * (0.7 + 0.4 * conspicuity)
-        };
+        let radius =
+            if count > 1 { draw(s, (0.014, 0.028)) } else { draw(s, NODULE_RADIUS) * (0.7 + 0.4 * conspicuity) };
         let key = s.next_u64();
         let phase = draw(s, (0.0, 6.0));
         frame.visit(frame.around(&[centre], radius * 1.5), |k, p| {
@@ -314,7 +308,13 @@ pub(super) struct PleuralPlanes<'a> {
 }
 
 /// Draws effusion (meniscus) or thickening on one or both sides; gives a place within it.
-pub(super) fn pleura(frame: Frame, a: &Anatomy, s: &mut Stream, conspicuity: f32, planes: &mut PleuralPlanes<'_>) -> Point {
+pub(super) fn pleura(
+    frame: Frame,
+    a: &Anatomy,
+    s: &mut Stream,
+    conspicuity: f32,
+    planes: &mut PleuralPlanes<'_>,
+) -> Point {
     let thick = chance(s, THICK_SHARE);
     let both = chance(s, BOTH_SHARE);
     let first = either_side(s, 0.5);

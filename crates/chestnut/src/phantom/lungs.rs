@@ -55,10 +55,8 @@ pub(super) fn vessels(canvas: &mut Canvas, a: &Anatomy) -> Vec<f32> {
                 _ => 1.25,
             };
             let length = 0.068 * if i > 5 { 1.25 } else { 1.0 } * draw(&mut s, (0.85, 1.15));
-            let start = at(
-                root.x + side * draw(&mut s, (0.0, 0.012)),
-                root.y + 0.02 * down + draw(&mut s, (-0.008, 0.008)),
-            );
+            let start =
+                at(root.x + side * draw(&mut s, (0.0, 0.012)), root.y + 0.02 * down + draw(&mut s, (-0.008, 0.008)));
             let branch = Branch {
                 start,
                 direction: if side > 0.0 { down } else { PI - down },

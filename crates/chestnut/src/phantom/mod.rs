@@ -13,6 +13,7 @@ mod devices;
 mod film;
 mod findings;
 mod grid;
+mod heart;
 mod lungs;
 mod render;
 
@@ -99,15 +100,8 @@ pub enum Finding {
 
 impl Finding {
     /// All findings in column order.
-    pub const ALL: [Self; 7] = [
-        Self::Normal,
-        Self::Cardiac,
-        Self::Lung,
-        Self::Pneumothorax,
-        Self::Pleura,
-        Self::Bone,
-        Self::Device,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Normal, Self::Cardiac, Self::Lung, Self::Pneumothorax, Self::Pleura, Self::Bone, Self::Device];
 
     /// The column name in CSV files, as in the paper (`PNX` is the pneumothorax).
     #[must_use]

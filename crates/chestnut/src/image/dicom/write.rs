@@ -87,27 +87,26 @@ pub fn write_dicom(path: &Path, image: &DicomImage) -> Result<(), ImageError> {
 /// The bytes of `image` as a DICOM file.
 ///
 /// # Errors
-/// [`ImageError::BadHeader`] if sizes, bits and samples disagree; a size outside the limits.
+/// [`ImageError::NotEncodable`] if sizes, bits and samples disagree; a size outside the limits.
 pub fn encode_dicom(image: &DicomImage) -> Result<Vec<u8>, ImageError> {
+    let failed = |detail: String| ImageError::NotEncodable { format: Format::Dicom, detail };
     check_size(image.width as u64, image.height as u64)?;
     let (count, allocated) = match &image.samples {
         Samples::U8(samples) => (samples.len(), 8_u32),
         Samples::U16(samples) => (samples.len(), 16),
     };
     if count != image.width * image.height || image.bits_stored == 0 || image.bits_stored > allocated {
-        return Err(ImageError::BadHeader {
-            detail: format!(
-                "{count} samples of {} in {allocated} bits for {} x {} pixels",
-                image.bits_stored, image.width, image.height
-            ),
-        });
+        return Err(failed(format!(
+            "{count} samples of {} in {allocated} bits for {} x {} pixels",
+            image.bits_stored, image.width, image.height
+        )));
     }
     let largest = match &image.samples {
         Samples::U8(samples) => samples.iter().copied().max().map(u32::from),
         Samples::U16(samples) => samples.iter().copied().max().map(u32::from),
     };
     if largest.is_some_and(|v| v >> image.bits_stored != 0) {
-        return Err(ImageError::BadHeader { detail: format!("a sample needs more than {} bits", image.bits_stored) });
+        return Err(failed(format!("a sample needs more than {} bits", image.bits_stored)));
     }
 
     let monochrome1 = image.photometric == Photometric::Monochrome1;
@@ -172,15 +171,11 @@ pub fn encode_dicom(image: &DicomImage) -> Result<Vec<u8>, ImageError> {
         Samples::U16(samples) => put(tags::PIXEL_DATA, VR::OW, PrimitiveValue::U16(samples.clone().into())),
     }
 
-    let undecodable = |e: &dyn std::error::Error| ImageError::Undecodable {
-        format: Format::Dicom,
-        detail: format!("it cannot be written: {e}"),
-    };
     let file = object
         .with_meta(FileMetaTableBuilder::new().transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN))
-        .map_err(|e| undecodable(&e))?;
+        .map_err(|e| failed(e.to_string()))?;
     let mut bytes = Vec::with_capacity(count * allocated as usize / 8 + 4096);
-    file.write_all(&mut bytes).map_err(|e| undecodable(&e))?;
+    file.write_all(&mut bytes).map_err(|e| failed(e.to_string()))?;
     Ok(bytes)
 }
 

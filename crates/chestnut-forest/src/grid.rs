@@ -1,0 +1,287 @@
+//! The whole grid from a few growths.
+//!
+//! Depth and `min_samples_split` only stop a tree earlier, and fewer trees are a prefix of more, so one growth with
+//! the deepest depth, the smallest split and the most trees contains every combination of the three. Only criterion,
+//! `min_samples_leaf`, `max_features` and bootstrap must be grown anew: 6 growths for the paper's 882 settings.
+
+use crate::forest::{ForestError, check};
+use crate::params::{ClassWeight, Criterion, Learner, MaxFeatures, Params};
+use crate::table::{Features, Labels};
+use crate::tree::{Ground, Sorted};
+use chestnut_stats::roc;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// Trees that are grown in parallel before their votes are added up: bounds the memory to this many trees per growth.
+const TOGETHER: usize = 16;
+/// Most settings of a grid.
+pub const MAX_SETTINGS: usize = 1_000_000;
+
+/// Values to try for each setting; every combination is evaluated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grid {
+    /// Which learner.
+    pub learner: Learner,
+    /// Numbers of trees.
+    pub trees: Vec<usize>,
+    /// Depths.
+    pub max_depth: Vec<usize>,
+    /// Rows that a node needs to be split.
+    pub min_samples_split: Vec<usize>,
+    /// Rows that each side of a split needs.
+    pub min_samples_leaf: Vec<usize>,
+    /// Impurities.
+    pub criterion: Vec<Criterion>,
+    /// Features that compete at a node.
+    pub max_features: Vec<MaxFeatures>,
+    /// With or without resampling.
+    pub bootstrap: Vec<bool>,
+    /// Weights of the classes.
+    #[serde(default)]
+    pub class_weight: ClassWeight,
+}
+
+impl Grid {
+    /// A grid of the paper's size (Table 4: 126 settings for DT, 882 for RF and XRT) around its final values. The
+    /// table's single values are not restated in the sources at hand; only its extremes are (depth 20, split 2, 300 trees).
+    #[must_use]
+    pub fn paper(learner: Learner) -> Self {
+        let forest = learner != Learner::DecisionTree;
+        Self {
+            learner,
+            trees: if forest { vec![10, 20, 50, 100, 150, 200, 300] } else { vec![1] },
+            max_depth: vec![2, 3, 4, 5, 10, 15, 20],
+            min_samples_split: vec![2, 5, 10],
+            min_samples_leaf: vec![1, 2, 4],
+            criterion: vec![Criterion::Gini, Criterion::Entropy],
+            max_features: vec![if forest { MaxFeatures::Sqrt } else { MaxFeatures::All }],
+            bootstrap: vec![false],
+            class_weight: ClassWeight::None,
+        }
+    }
+
+    /// The settings that must be grown; each contains all depths, splits and numbers of trees.
+    #[must_use]
+    pub fn growths(&self, seed: u64) -> Vec<Params> {
+        let most = |v: &[usize]| v.iter().copied().max().unwrap_or(1);
+        let mut growths = Vec::new();
+        for &criterion in &self.criterion {
+            for &min_samples_leaf in &self.min_samples_leaf {
+                for &max_features in &self.max_features {
+                    for &bootstrap in &self.bootstrap {
+                        growths.push(Params {
+                            learner: self.learner,
+                            trees: most(&self.trees),
+                            max_depth: most(&self.max_depth),
+                            min_samples_split: self.min_samples_split.iter().copied().min().unwrap_or(2),
+                            min_samples_leaf,
+                            max_features,
+                            criterion,
+                            bootstrap,
+                            class_weight: self.class_weight,
+                            seed,
+                        });
+                    }
+                }
+            }
+        }
+        growths
+    }
+
+    /// The settings inside one growth, in a fixed order: trees, then depth, then split.
+    #[must_use]
+    pub fn nested(&self, growth: &Params) -> Vec<Params> {
+        let mut all = Vec::new();
+        for &trees in &sorted(&self.trees) {
+            for &max_depth in &sorted(&self.max_depth) {
+                for &min_samples_split in &sorted(&self.min_samples_split) {
+                    all.push(Params { trees, max_depth, min_samples_split, ..growth.clone() });
+                }
+            }
+        }
+        all
+    }
+
+    /// Number of settings.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        [
+            self.trees.len(),
+            self.max_depth.len(),
+            self.min_samples_split.len(),
+            self.min_samples_leaf.len(),
+            self.criterion.len(),
+            self.max_features.len(),
+            self.bootstrap.len(),
+        ]
+        .into_iter()
+        .fold(1, usize::saturating_mul)
+    }
+
+    /// True if some setting has no value.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn check(&self, features: &Features, labels: &Labels) -> Result<(), ForestError> {
+        if self.is_empty() || self.len() > MAX_SETTINGS {
+            let what = format!("a grid of {} settings; between 1 and {MAX_SETTINGS} are possible", self.len());
+            return Err(ForestError::Damaged(what));
+        }
+        for growth in self.growths(0) {
+            self.nested(&growth).iter().try_for_each(|p| p.check(features.width()))?;
+            check(features, labels, &growth)?;
+        }
+        Ok(())
+    }
+}
+
+fn sorted(values: &[usize]) -> Vec<usize> {
+    let mut values = values.to_vec();
+    values.sort_unstable();
+    values.dedup();
+    values
+}
+
+/// Rows to learn from and rows to be judged on.
+#[derive(Clone, Debug)]
+pub struct Fold {
+    /// Training rows.
+    pub train: Vec<usize>,
+    /// Judged rows.
+    pub test: Vec<usize>,
+}
+
+/// AUC per nested setting and label on one fold; `None` where the judged rows hold one class only.
+pub type FoldScores = Vec<Vec<Option<f64>>>;
+
+/// Probabilities `[setting][row][output]` of the judged rows for every setting nested in `growth`.
+///
+/// Each equals, bit for bit, the forest fitted with that setting alone.
+///
+/// # Errors
+/// As [`crate::Forest::fit`].
+pub fn nested_predictions(features: &Features, labels: &Labels, fold: &Fold, grid: &Grid, growth: &Params) -> Result<Vec<Vec<f64>>, ForestError> {
+    let train = features.select(&fold.train);
+    let train_labels = labels.select(&fold.train);
+    check(&train, &train_labels, growth)?;
+    let sorted_table = Sorted::new(&train);
+    let ground = Ground::new(&sorted_table, &train_labels, growth);
+    let outputs = labels.outputs();
+    let (counts, depths, splits) = (sorted(&grid.trees), sorted(&grid.max_depth), sorted(&grid.min_samples_split));
+    let stops: Vec<(usize, usize)> = depths.iter().flat_map(|&d| splits.iter().map(move |&s| (d, s))).collect();
+    // Running sums of the votes, `[row][depth and split][output]`.
+    let mut sums = vec![0.0; fold.test.len() * stops.len() * outputs];
+    let mut out = Vec::with_capacity(counts.len() * stops.len());
+    let mut grown = 0;
+    for &count in &counts {
+        while grown < count {
+            let next = (grown + TOGETHER).min(count);
+            let trees: Vec<_> = (grown..next).into_par_iter().map(|i| ground.grow(i)).collect();
+            grown = next;
+            sums.par_chunks_mut(stops.len() * outputs).zip(&fold.test).for_each(|(sums, &row)| {
+                let row = features.row(row);
+                for tree in &trees {
+                    for (sums, &(depth, split)) in sums.chunks_exact_mut(outputs).zip(&stops) {
+                        let shares = &tree.shares[tree.stop(row, depth, split) * outputs..][..outputs];
+                        sums.iter_mut().zip(shares).for_each(|(o, s)| *o += s);
+                    }
+                }
+            });
+        }
+        for stop in 0..stops.len() {
+            let mut one = Vec::with_capacity(fold.test.len() * outputs);
+            for row in sums.chunks_exact(stops.len() * outputs) {
+                one.extend(row[stop * outputs..][..outputs].iter().map(|s| s / count as f64));
+            }
+            out.push(one);
+        }
+    }
+    Ok(out)
+}
+
+/// Scores of every setting nested in `growth` on one fold: one resumable piece of a grid search.
+///
+/// # Errors
+/// As [`crate::Forest::fit`].
+pub fn score_growth(features: &Features, labels: &Labels, fold: &Fold, grid: &Grid, growth: &Params) -> Result<FoldScores, ForestError> {
+    let predictions = nested_predictions(features, labels, fold, grid, growth)?;
+    Ok(predictions.par_iter().map(|p| label_aucs(p, labels, &fold.test)).collect())
+}
+
+/// AUC of each label over `rows`, whose probabilities are `[row][output]`.
+fn label_aucs(probabilities: &[f64], labels: &Labels, rows: &[usize]) -> Vec<Option<f64>> {
+    let outputs = labels.outputs();
+    (0..outputs)
+        .map(|k| {
+            let known = || rows.iter().enumerate().filter_map(|(i, &r)| labels.get(r, k).map(|l| (i, l)));
+            let scores: Vec<f64> = known().map(|(i, _)| probabilities[i * outputs + k]).collect();
+            let truth: Vec<bool> = known().map(|(_, l)| l).collect();
+            roc::auc(&scores, &truth).ok()
+        })
+        .collect()
+}
+
+/// One setting's result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GridRow {
+    /// The setting.
+    pub params: Params,
+    /// Mean over the folds of the macro AUC (mean over the labels estimable in the fold).
+    pub mean: f64,
+    /// Standard deviation of the macro AUC over the folds.
+    pub sd: f64,
+    /// Mean AUC of each label over the folds in which it was estimable.
+    pub labels: Vec<Option<f64>>,
+    /// Folds in which a label had one class only, summed over labels; never scored as 0.5.
+    pub not_estimable: usize,
+}
+
+/// Puts the scores of all growths and folds together: `scores[growth][fold]`, best setting first.
+///
+/// Equal scores go to the simpler model: fewer trees, then shallower, then larger leaves, then larger splits, then gini.
+#[must_use]
+pub fn rank(grid: &Grid, seed: u64, scores: &[Vec<FoldScores>]) -> Vec<GridRow> {
+    let mut rows = Vec::with_capacity(grid.len());
+    for (growth, folds) in grid.growths(seed).iter().zip(scores) {
+        for (i, params) in grid.nested(growth).into_iter().enumerate() {
+            let outputs = folds.first().and_then(|f| f.get(i)).map_or(0, Vec::len);
+            let macros: Vec<f64> = folds
+                .iter()
+                .filter_map(|fold| mean(fold[i].iter().flatten().copied()))
+                .collect();
+            let labels = (0..outputs).map(|k| mean(folds.iter().filter_map(|f| f[i][k]))).collect();
+            let not_estimable = folds.iter().map(|f| f[i].iter().filter(|a| a.is_none()).count()).sum();
+            let Some(average) = mean(macros.iter().copied()) else { continue };
+            let spread = macros.iter().map(|m| (m - average).powi(2)).sum::<f64>();
+            let sd = if macros.len() > 1 { (spread / (macros.len() - 1) as f64).sqrt() } else { 0.0 };
+            rows.push(GridRow { params, mean: average, sd, labels, not_estimable });
+        }
+    }
+    rows.sort_by(|a, b| {
+        let simple = |p: &Params| (p.trees, p.max_depth, usize::MAX - p.min_samples_leaf, usize::MAX - p.min_samples_split, p.criterion, p.max_features, p.bootstrap);
+        b.mean.total_cmp(&a.mean).then_with(|| simple(&a.params).cmp(&simple(&b.params)))
+    });
+    rows
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0), |(s, n), v| (s + v, n + 1));
+    (count > 0).then(|| sum / f64::from(count))
+}
+
+/// Evaluates a whole grid over `folds`, best setting first.
+///
+/// # Errors
+/// As [`crate::Forest::fit`], for any setting and fold.
+pub fn grid_search(features: &Features, labels: &Labels, folds: &[Fold], grid: &Grid, seed: u64) -> Result<Vec<GridRow>, ForestError> {
+    grid.check(features, labels)?;
+    let scores = grid
+        .growths(seed)
+        .par_iter()
+        .map(|growth| folds.par_iter().map(|fold| score_growth(features, labels, fold, grid, growth)).collect())
+        .collect::<Result<Vec<Vec<FoldScores>>, ForestError>>()?;
+    Ok(rank(grid, seed, &scores))
+}

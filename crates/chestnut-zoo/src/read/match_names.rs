@@ -1,0 +1,482 @@
+//! From the names in a weight file to the names in a graph.
+//!
+//! Names that Keras gives (with `/` or `_`) are taken as they are; layers that Keras numbers per session (`conv2d_203`)
+//! are matched by the order of their numbers. Dense layers behind the pooling become `head.0`, `head.1`, ... What does
+//! not fit is an error that lists it; only a head that cannot be expressed is left out, since the embedding never
+//! depends on it.
+
+use super::{HeadHint, ReadError, SourceFormat, SourceModel};
+use crate::graph::{Graph, Op};
+use crate::head::{Activation, CHEXPERT_14, Head, HeadLayer};
+use crate::nets::Architecture;
+use crate::weights::{self, Misfit, Tensor, Weights};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Keras layers without a name of their own, numbered per session in the order of their making.
+const COUNTED: [&str; 2] = ["conv2d", "batch_normalization"];
+/// Layers behind which only the head follows.
+const POOLINGS: [&str; 3] = ["GlobalAveragePooling2D", "GlobalMaxPooling2D", "Flatten"];
+/// Layers that do not compute anything at inference.
+const SILENT: [&str; 6] = ["Dropout", "Flatten", "Reshape", "InputLayer", "GaussianNoise", "SpatialDropout2D"];
+
+/// The 18 outputs of TorchXRayVision's networks, in order (Cohen et al. 2022, arXiv:2111.00595).
+const TORCHXRAYVISION_18: [&str; 18] = [
+    "Atelectasis",
+    "Consolidation",
+    "Infiltration",
+    "Pneumothorax",
+    "Edema",
+    "Emphysema",
+    "Fibrosis",
+    "Effusion",
+    "Pneumonia",
+    "Pleural_Thickening",
+    "Cardiomegaly",
+    "Nodule",
+    "Mass",
+    "Hernia",
+    "Lung Lesion",
+    "Fracture",
+    "Lung Opacity",
+    "Enlarged Cardiomediastinum",
+];
+
+/// A network with the weights of a file.
+#[derive(Clone, Debug)]
+pub struct Fitted {
+    /// The architecture with the head that the file has.
+    pub graph: Graph,
+    /// That head.
+    pub head: Head,
+    /// All tensors of the graph, checked.
+    pub weights: Weights,
+    /// What was assumed or left out, for people.
+    pub notes: Vec<String>,
+}
+
+/// Where a tensor is in a [`SourceModel`]: layer and tensor.
+type Place = (usize, usize);
+
+/// Which tensor of the file becomes which tensor of the graph.
+struct Plan {
+    graph: Graph,
+    head: Head,
+    tensors: BTreeMap<String, Place>,
+    /// Dense layers without bias: tensor name and units.
+    zero_biases: Vec<(String, usize)>,
+    notes: Vec<String>,
+}
+
+impl SourceModel {
+    /// Matches the file to an architecture.
+    ///
+    /// # Errors
+    /// [`ReadError::Misfit`] listing every tensor that is missing, left over, of another shape or not finite;
+    /// [`ReadError::Head`] or [`ReadError::Labels`] if the head contradicts `hint`.
+    pub fn fit(mut self, architecture: Architecture, hint: &HeadHint) -> Result<Fitted, ReadError> {
+        let plan = self.plan(architecture, hint)?;
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.extend(plan.notes);
+        let mut found = Weights::new();
+        for (name, (layer, tensor)) in plan.tensors {
+            let empty = Tensor { shape: Vec::new(), data: Vec::new() };
+            let value = std::mem::replace(&mut self.layers[layer].tensors[tensor].1, empty);
+            found.insert(name, value);
+        }
+        for (name, units) in plan.zero_biases {
+            found.insert(name, Tensor { shape: vec![units], data: vec![0.0; units] });
+        }
+        self.shift_epsilon(&plan.graph, &mut found, &mut notes);
+        weights::check(&plan.graph, &found).map_err(|misfit| ReadError::Misfit(Box::new(misfit)))?;
+        Ok(Fitted { graph: plan.graph, head: plan.head, weights: found, notes })
+    }
+
+    /// The architecture whose tensors are in the file.
+    ///
+    /// # Errors
+    /// [`ReadError::NoArchitecture`] with what differs from the closest one.
+    pub fn guess(&self, hint: &HeadHint) -> Result<Architecture, ReadError> {
+        let mut closest: Option<Box<Misfit>> = None;
+        for architecture in Architecture::ALL {
+            match self.plan(architecture, hint) {
+                Ok(_) => return Ok(architecture),
+                Err(ReadError::Misfit(misfit)) => {
+                    let worse = closest.as_ref().is_some_and(|c| differences(c) <= differences(&misfit));
+                    if !worse {
+                        closest = Some(misfit);
+                    }
+                }
+                // The backbone fits; what is wrong is the head or what was said about it.
+                Err(other) => return Err(other),
+            }
+        }
+        Err(ReadError::NoArchitecture(closest.unwrap_or_default()))
+    }
+
+    fn plan(&self, architecture: Architecture, hint: &HeadHint) -> Result<Plan, ReadError> {
+        let bare = architecture.graph(&Head::none());
+        let names = self.canonical_layers(&bare);
+        let pooling = self.layers.iter().position(|l| l.class.as_deref().is_some_and(|c| POOLINGS.contains(&c)));
+        let mut notes = Vec::new();
+        let mut tensors: BTreeMap<String, Place> = BTreeMap::new();
+        let mut dense: Vec<usize> = Vec::new();
+        let mut behind: Vec<usize> = Vec::new();
+        for (i, layer) in self.layers.iter().enumerate() {
+            if layer.tensors.is_empty() {
+                continue;
+            }
+            if names[i].is_none() && is_dense(layer) {
+                dense.push(i);
+                continue;
+            }
+            if names[i].is_none() && pooling.is_some_and(|p| i > p) {
+                behind.push(i);
+                continue;
+            }
+            let fallback = layer.name.replace('/', "_");
+            let name = names[i].as_deref().unwrap_or(&fallback);
+            for (j, (kind, _)) in layer.tensors.iter().enumerate() {
+                let full = format!("{name}.{}", canonical_kind(kind));
+                if tensors.insert(full.clone(), (i, j)).is_some() {
+                    return Err(ReadError::Duplicate(full));
+                }
+            }
+        }
+        let channels = self.input_channels(&bare, &tensors);
+        let bare = architecture.graph_with_channels(&Head::none(), channels);
+        self.same_shapes(&bare, &tensors)?;
+
+        let mut zero_biases = Vec::new();
+        let head = match self.head(&dense, &behind, bare.embedding_width(), hint, &mut notes) {
+            Ok(head) => head,
+            Err(reason) if hint.labels.is_some() || hint.activations.is_some() => return Err(ReadError::Head(reason)),
+            Err(reason) => {
+                notes.push(format!("the head is left out ({reason}); the embedding does not depend on it"));
+                dense.clear();
+                Head::none()
+            }
+        };
+        if head.layers.is_empty() {
+            dense.clear();
+        }
+        for (n, &i) in dense.iter().enumerate() {
+            for (j, (kind, _)) in self.layers[i].tensors.iter().enumerate() {
+                tensors.insert(format!("head.{n}.{}", canonical_kind(kind)), (i, j));
+            }
+            if !self.layers[i].tensors.iter().any(|(kind, _)| kind == "bias") {
+                zero_biases.push((format!("head.{n}.bias"), head.layers[n].units));
+                notes.push(format!("layer {} has no bias; zeros are used", self.layers[i].name));
+            }
+        }
+        let head = self.label(head, channels, hint, &mut notes)?;
+        let graph = architecture.graph_with_channels(&head, channels);
+        Ok(Plan { graph, head, tensors, zero_biases, notes })
+    }
+
+    /// The canonical name of each layer of the file, if it has one.
+    fn canonical_layers(&self, graph: &Graph) -> Vec<Option<String>> {
+        let canonical: BTreeSet<String> =
+            graph.tensors().iter().filter_map(|(name, _)| name.split('.').next().map(str::to_owned)).collect();
+        let mut names: Vec<Option<String>> = vec![None; self.layers.len()];
+        let mut counted: Vec<Vec<(u64, usize)>> = vec![Vec::new(); COUNTED.len()];
+        for (i, layer) in self.layers.iter().enumerate() {
+            if layer.tensors.is_empty() {
+                continue;
+            }
+            // The name of a layer inside another model may carry that model's name in front.
+            let parts: Vec<&str> = layer.name.split('/').collect();
+            for start in 0..parts.len() {
+                let name = parts[start..].join("_");
+                if let Some((class, number)) = counter(&name) {
+                    counted[class].push((number, i));
+                } else if canonical.contains(&name) {
+                    names[i] = Some(name);
+                } else {
+                    continue;
+                }
+                break;
+            }
+        }
+        for (class, found) in counted.iter_mut().enumerate() {
+            let mut needed: Vec<(u64, &String)> = canonical
+                .iter()
+                .filter_map(|name| counter(name).filter(|(c, _)| *c == class).map(|(_, number)| (number, name)))
+                .collect();
+            needed.sort_unstable();
+            found.sort_unstable();
+            for ((_, i), (_, name)) in found.iter().zip(needed) {
+                names[*i] = Some(name.clone());
+            }
+        }
+        names
+    }
+
+    /// 1 or 3, from the first convolution's kernel.
+    fn input_channels(&self, graph: &Graph, tensors: &BTreeMap<String, Place>) -> usize {
+        let first = graph.nodes.iter().find(|n| matches!(n.op, Op::Conv { .. }));
+        let kernel = first.and_then(|n| tensors.get(&format!("{}.kernel", n.name)));
+        match kernel.map(|&place| self.tensor(place).shape.as_slice()) {
+            Some([_, _, 1, _]) => 1,
+            _ => 3,
+        }
+    }
+
+    fn tensor(&self, (layer, tensor): Place) -> &Tensor {
+        &self.layers[layer].tensors[tensor].1
+    }
+
+    /// Whether names and shapes are those of the graph.
+    fn same_shapes(&self, graph: &Graph, tensors: &BTreeMap<String, Place>) -> Result<(), ReadError> {
+        let mut misfit = Misfit { network: graph.name.clone(), ..Misfit::default() };
+        let mut used = BTreeSet::new();
+        for (name, shape) in graph.tensors() {
+            match tensors.get(&name).map(|&place| self.tensor(place)) {
+                None => misfit.missing.push(name.clone()),
+                Some(t) if t.shape != shape => {
+                    misfit.wrong_shape.push(format!("{name} is {:?}, needed {shape:?}", t.shape));
+                }
+                Some(_) => {}
+            }
+            used.insert(name);
+        }
+        misfit.extra.extend(tensors.keys().filter(|name| !used.contains(*name)).cloned());
+        if misfit.is_empty() { Ok(()) } else { Err(ReadError::Misfit(Box::new(misfit))) }
+    }
+
+    /// Units and activations of the Dense layers; the error says why they are not a chain on the embedding.
+    fn head(
+        &self,
+        dense: &[usize],
+        behind: &[usize],
+        width: usize,
+        hint: &HeadHint,
+        notes: &mut Vec<String>,
+    ) -> Result<Head, String> {
+        if let Some(&i) = behind.first() {
+            return Err(format!("it has a layer {} that is not fully connected", self.layers[i].name));
+        }
+        let mut layers: Vec<HeadLayer> = Vec::new();
+        let mut input = width;
+        for &i in dense {
+            let layer = &self.layers[i];
+            let kernel = layer.tensors.iter().find(|(kind, _)| kind == "kernel").map(|(_, t)| t.shape.as_slice());
+            let Some(&[rows, units]) = kernel else {
+                return Err(format!("layer {} has no two-dimensional kernel", layer.name));
+            };
+            if layer.tensors.len() > 2 || layer.tensors.iter().any(|(k, t)| k == "bias" && t.shape != [units]) {
+                return Err(format!("layer {} is not a plain Dense layer", layer.name));
+            }
+            if rows != input {
+                let what = if layers.is_empty() && rows > width && rows % width == 0 {
+                    "the flattened feature map, not its average".to_owned()
+                } else {
+                    format!("{rows} values where {input} come in")
+                };
+                return Err(format!("layer {} acts on {what}", layer.name));
+            }
+            layers.push(HeadLayer { units, activation: Activation::Linear });
+            input = units;
+        }
+        if layers.is_empty() {
+            return Ok(Head::none());
+        }
+        self.set_activations(dense, &mut layers, hint, notes)?;
+        Ok(Head { layers, labels: Vec::new() })
+    }
+
+    /// Fills in activations: what the user says, what the file says, or the usual ones, noted as assumed.
+    fn set_activations(
+        &self,
+        dense: &[usize],
+        layers: &mut [HeadLayer],
+        hint: &HeadHint,
+        notes: &mut Vec<String>,
+    ) -> Result<(), String> {
+        if let Some(given) = &hint.activations {
+            if given.len() != layers.len() {
+                return Err(format!("{} activations were given for {} Dense layers", given.len(), layers.len()));
+            }
+            for (layer, &activation) in layers.iter_mut().zip(given) {
+                layer.activation = activation;
+            }
+            return Ok(());
+        }
+        if let Some(recorded) = &self.recorded.head
+            && recorded.layers.len() == layers.len()
+        {
+            for (layer, known) in layers.iter_mut().zip(&recorded.layers) {
+                layer.activation = known.activation;
+            }
+            return Ok(());
+        }
+        let count = layers.len();
+        let mut assumed = false;
+        for (n, layer) in layers.iter_mut().enumerate() {
+            layer.activation = match self.activation(dense[n]) {
+                Some(text) => parse_activation(text)
+                    .ok_or_else(|| format!("layer {} has the activation {text}", self.layers[dense[n]].name))?,
+                None => {
+                    assumed = true;
+                    if n + 1 == count { Activation::Sigmoid } else { Activation::Relu }
+                }
+            };
+        }
+        if assumed {
+            notes.push(
+                "the file does not say the activations of the head: a sigmoid on the last layer (ReLU on inner ones) is \
+                 assumed"
+                    .into(),
+            );
+        }
+        Ok(())
+    }
+
+    /// The activation of a Dense layer: its own, or that of the activation layer right behind it.
+    fn activation(&self, dense: usize) -> Option<&str> {
+        let own = self.layers[dense].activation.as_deref()?;
+        if own != "linear" {
+            return Some(own);
+        }
+        let next = self.layers[dense + 1..]
+            .iter()
+            .find(|l| !l.class.as_deref().is_some_and(|class| SILENT.contains(&class)))
+            .filter(|l| l.tensors.is_empty());
+        Some(next.and_then(|l| l.activation.as_deref()).unwrap_or(own))
+    }
+
+    /// Names the outputs.
+    fn label(
+        &self,
+        mut head: Head,
+        channels: usize,
+        hint: &HeadHint,
+        notes: &mut Vec<String>,
+    ) -> Result<Head, ReadError> {
+        let outputs = head.outputs();
+        if let Some(labels) = &hint.labels {
+            if labels.len() != outputs {
+                return Err(ReadError::Labels { given: labels.len(), outputs });
+            }
+            head.labels.clone_from(labels);
+            return Ok(head);
+        }
+        if let Some(recorded) = &self.recorded.head
+            && recorded.labels.len() == outputs
+        {
+            head.labels.clone_from(&recorded.labels);
+            return Ok(head);
+        }
+        let torch = self.format == SourceFormat::TorchStateDict || self.format == SourceFormat::Safetensors;
+        if outputs == CHEXPERT_14.len() {
+            head.labels = CHEXPERT_14.iter().map(ToString::to_string).collect();
+            notes.push("14 outputs: CheXpert's 14 labels in the paper's order are assumed; give labels if not".into());
+        } else if torch && channels == 1 && outputs == TORCHXRAYVISION_18.len() {
+            head.labels = TORCHXRAYVISION_18.iter().map(ToString::to_string).collect();
+            notes.push("1 channel and 18 outputs: TorchXRayVision's labels are assumed; give labels if not".into());
+        }
+        Ok(head)
+    }
+
+    /// Moves a difference between the file's epsilon and the graph's into the variance: v' + e' = v + e, exactly.
+    fn shift_epsilon(&self, graph: &Graph, found: &mut Weights, notes: &mut Vec<String>) {
+        let names = self.canonical_layers(graph);
+        let mut theirs: BTreeMap<&str, f32> = BTreeMap::new();
+        for (layer, name) in self.layers.iter().zip(&names) {
+            if let (Some(epsilon), Some(name)) = (layer.epsilon, name) {
+                theirs.insert(name, epsilon);
+            }
+        }
+        let mut shifted = 0;
+        for node in &graph.nodes {
+            let Op::BatchNorm { epsilon, .. } = node.op else { continue };
+            let Some(&their) = theirs.get(node.name.as_str()) else { continue };
+            if (their - epsilon).abs() <= 1e-6 * epsilon {
+                continue;
+            }
+            if let Some(variance) = found.get_mut(&format!("{}.moving_variance", node.name)) {
+                variance.data.iter_mut().for_each(|v| *v += their - epsilon);
+                shifted += 1;
+            }
+        }
+        if shifted > 0 {
+            notes.push(format!(
+                "{shifted} batch normalisations were saved with another epsilon; the difference is in their variances"
+            ));
+        }
+    }
+}
+
+fn differences(misfit: &Misfit) -> usize {
+    misfit.missing.len() + misfit.extra.len() + misfit.wrong_shape.len()
+}
+
+/// A Dense layer by class, or by its kernel where the file gives no classes.
+fn is_dense(layer: &super::SourceLayer) -> bool {
+    match layer.class.as_deref() {
+        Some(class) => class == "Dense",
+        None => layer.tensors.iter().any(|(kind, t)| kind == "kernel" && t.shape.len() == 2),
+    }
+}
+
+/// `depthwise_kernel` is `depthwise.kernel` in a graph.
+fn canonical_kind(kind: &str) -> &str {
+    match kind {
+        "depthwise_kernel" => "depthwise.kernel",
+        "pointwise_kernel" => "pointwise.kernel",
+        other => other,
+    }
+}
+
+/// Index in [`COUNTED`] and number of a name that Keras numbers: `conv2d` is 0, `conv2d_7` is 7.
+fn counter(name: &str) -> Option<(usize, u64)> {
+    COUNTED.iter().enumerate().find_map(|(class, prefix)| {
+        let rest = name.strip_prefix(prefix)?;
+        if rest.is_empty() {
+            return Some((class, 0));
+        }
+        let digits = rest.strip_prefix('_').filter(|d| d.bytes().all(|b| b.is_ascii_digit()))?;
+        digits.parse().ok().map(|number| (class, number))
+    })
+}
+
+fn parse_activation(text: &str) -> Option<Activation> {
+    match text {
+        "linear" => Some(Activation::Linear),
+        "relu" => Some(Activation::Relu),
+        "sigmoid" => Some(Activation::Sigmoid),
+        "softmax" => Some(Activation::Softmax),
+        _ => None,
+    }
+}
+
+/// Sorting key in which `conv2d_10` comes after `conv2d_2`.
+pub(super) fn natural(name: &str) -> Vec<(String, u64)> {
+    let mut parts = Vec::new();
+    let mut rest = name;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let (text, tail) = rest.split_at(digits);
+        let end = tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len());
+        let (number, tail) = tail.split_at(end);
+        parts.push((text.to_owned(), number.parse().unwrap_or(0)));
+        rest = tail;
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_and_natural_order() {
+        assert_eq!(counter("conv2d"), Some((0, 0)));
+        assert_eq!(counter("batch_normalization_203"), Some((1, 203)));
+        for other in ["conv2d_a", "conv2d_", "conv2d_1_bn", "separable_conv2d", "conv"] {
+            assert_eq!(counter(other), None, "{other}");
+        }
+        let mut names = vec!["dense_10", "dense", "dense_2", "conv_1"];
+        names.sort_by_cached_key(|n| natural(n));
+        assert_eq!(names, ["conv_1", "dense", "dense_2", "dense_10"]);
+    }
+}

@@ -1,0 +1,188 @@
+//! Tests of the ingest on a folder made here: every kind of refusal, the accounting, pseudonyms.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use chestnut_stats::random::Stream;
+
+use super::*;
+use crate::cohort::{CohortError, Label};
+
+/// A picture of 8 x 8 random squares, 64 pixels wide: two seeds never look alike.
+fn picture(seed: u64) -> ::image::GrayImage {
+    let mut stream = Stream::keyed(seed, "picture");
+    let squares: Vec<u8> = (0..64).map(|_| stream.below(256) as u8).collect();
+    ::image::GrayImage::from_fn(64, 64, |x, y| ::image::Luma([squares[(y / 8 * 8 + x / 8) as usize]]))
+}
+
+/// A folder with every kind of file, and its table.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("sub")).expect("a folder");
+    for (name, seed) in
+        [("a.png", 1), ("c.png", 2), ("e.png", 3), ("f.png", 4), ("sub/h.png", 5), ("i.png", 6), ("j.png", 7)]
+    {
+        picture(seed).save(at(name)).expect("a picture");
+    }
+    fs::copy(at("a.png"), at("b.png")).expect("a copy");
+    // The same picture as c, in another file: grey kept as three channels.
+    ::image::DynamicImage::from(picture(2)).to_rgb8().save(at("d.png")).expect("a picture");
+    let whole = fs::read(at("f.png")).expect("a file");
+    fs::write(at("f.png"), &whole[..whole.len() / 2]).expect("a truncated file");
+    fs::write(at("g.png"), "not a picture").expect("a text file");
+    fs::write(at(".hidden.png"), "hidden").expect("a hidden file");
+    let table = "image,patient_id,view,sex,age,Pleura\n\
+                 a.png,SECRET-1,PA,F,40,1\n\
+                 b.png,SECRET-1,PA,F,40,1\n\
+                 c.png,SECRET-2,AP,M,50,0\n\
+                 d.png,SECRET-3,AP,M,51,0\n\
+                 e.png,SECRET-4,LL,M,51,1\n\
+                 f.png,SECRET-5,PA,,,1\n\
+                 g.png,SECRET-5,PA,,,1\n\
+                 h.png,,,,,\n\
+                 j.png,SECRET-6,PA,,,3\n\
+                 gone.png,SECRET-7,PA,,,1\n\
+                 c.png,SECRET-2,AP,M,50,0\n";
+    fs::write(at("labels.csv"), table).expect("a table");
+    folder
+}
+
+fn run(folder: &Path, options: &IngestOptions) -> Cohort {
+    ingest(folder, &folder.join("labels.csv"), options, &|_| {}).expect("an ingest")
+}
+
+fn options() -> IngestOptions {
+    IngestOptions::new(LabelSet::new("s", &["Pleura"]))
+}
+
+fn stage_of(cohort: &Cohort, item: &str, row: Option<u64>) -> Option<Stage> {
+    cohort.rejects.iter().find(|r| r.item == item && r.row == row).map(|r| r.stage)
+}
+
+#[test]
+fn every_file_and_every_row_ends_once_and_for_the_right_reason() {
+    let folder = folder();
+    let cohort = run(folder.path(), &options());
+    let ids: Vec<&str> = cohort.images.iter().map(|i| i.id.as_str()).collect();
+    assert_eq!(ids, ["a.png", "c.png", "d.png", "sub/h.png"], "{:?}", cohort.rejects);
+
+    let mut files: Vec<&str> = ids;
+    files.extend(cohort.rejects.iter().filter(|r| r.stage != Stage::Row).map(|r| r.item.as_str()));
+    files.sort_unstable();
+    assert_eq!(files, ["a.png", "b.png", "c.png", "d.png", "e.png", "f.png", "g.png", "i.png", "j.png", "sub/h.png"]);
+    let mut rows: Vec<u64> = cohort.images.iter().map(|i| i.row).collect();
+    rows.extend(cohort.rejects.iter().filter_map(|r| r.row));
+    rows.sort_unstable();
+    assert_eq!(rows, (2..=12).collect::<Vec<_>>());
+
+    assert_eq!(stage_of(&cohort, "b.png", Some(3)), Some(Stage::Duplicate));
+    assert_eq!(stage_of(&cohort, "e.png", Some(6)), Some(Stage::View));
+    assert_eq!(stage_of(&cohort, "f.png", Some(7)), Some(Stage::Read));
+    assert_eq!(stage_of(&cohort, "g.png", Some(8)), Some(Stage::Read));
+    assert_eq!(stage_of(&cohort, "i.png", None), Some(Stage::Labels));
+    assert_eq!(stage_of(&cohort, "j.png", None), Some(Stage::Labels));
+    assert_eq!(stage_of(&cohort, "j.png", Some(10)), Some(Stage::Row));
+    assert_eq!(stage_of(&cohort, "gone.png", Some(11)), Some(Stage::Row));
+    assert_eq!(stage_of(&cohort, "c.png", Some(12)), Some(Stage::Row));
+}
+
+#[test]
+fn what_is_kept_of_an_image() {
+    let folder = folder();
+    let cohort = run(folder.path(), &options());
+    let first = &cohort.images[0];
+    assert_eq!((first.width, first.height, first.bits, first.format.as_str()), (64, 64, 8, "PNG"));
+    assert_eq!((first.view.as_deref(), first.sex, first.age_years), (Some("PA"), Some('F'), Some(40.0)));
+    assert_eq!(first.labels, [Label::Positive]);
+    assert_eq!(cohort.images[3].labels, [Label::Unknown]);
+    assert_eq!(cohort.images[3].patient, "image:sub/h.png", "without a patient id an image stands alone");
+    // c and d are one picture under two patients: one patient from here on, and said.
+    assert_eq!(cohort.images[1].patient, cohort.images[2].patient);
+    assert!(
+        cohort.warnings.iter().any(|w| w.contains("c.png and d.png (SECRET-2, SECRET-3)")),
+        "{:?}",
+        cohort.warnings
+    );
+    assert!(cohort.warnings.iter().any(|w| w.contains("1 images have no patient id")), "{:?}", cohort.warnings);
+    let read_back = Cohort::from_csv(&cohort.to_csv(), &cohort.rejects_to_csv()).expect("reads back");
+    assert_eq!((read_back.images, read_back.rejects), (cohort.images, cohort.rejects));
+}
+
+#[test]
+fn with_a_key_no_patient_id_is_left_anywhere() {
+    let folder = folder();
+    let cohort = run(folder.path(), &IngestOptions { pseudonym_key: Some([3; 32]), ..options() });
+    let everything = format!("{cohort:?}{}{}", cohort.to_csv(), cohort.rejects_to_csv());
+    assert!(!everything.contains("SECRET"), "{everything}");
+    assert!(cohort.images.iter().all(|i| i.patient.len() == 13 && i.patient.starts_with('P')));
+    assert_eq!(cohort.patients(), 3);
+}
+
+#[test]
+fn threads_change_nothing_and_progress_counts_each_image() {
+    let folder = folder();
+    let seen = Mutex::new(BTreeSet::new());
+    let with_threads = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| {
+            ingest(folder.path(), &folder.path().join("labels.csv"), &options(), &|p| {
+                seen.lock().expect("no panic").insert((p.done, p.total));
+            })
+        })
+        .expect("an ingest")
+    };
+    assert_eq!(with_threads(1), with_threads(4));
+    // Seven files have a usable row and no lateral view: a b c d f g h.
+    assert_eq!(seen.into_inner().expect("no panic"), (1..=7).map(|done| (done, 7)).collect::<BTreeSet<_>>());
+}
+
+#[test]
+fn views_can_be_chosen_and_copies_kept() {
+    let folder = folder();
+    let pa = run(folder.path(), &IngestOptions { view: ViewFilter::Only("PA".to_owned()), ..options() });
+    assert_eq!(pa.images.iter().map(|i| i.id.as_str()).collect::<Vec<_>>(), ["a.png"]);
+    let all = IngestOptions { view: ViewFilter::Any, copies: Copies::Keep, ..options() };
+    let ids: Vec<String> = run(folder.path(), &all).images.into_iter().map(|i| i.id).collect();
+    assert_eq!(ids, ["a.png", "b.png", "c.png", "d.png", "e.png", "sub/h.png"]);
+}
+
+#[test]
+fn what_stops_an_ingest_names_the_cause() {
+    let folder = folder();
+    let labels = folder.path().join("labels.csv");
+    let gone = ingest(&folder.path().join("nowhere"), &labels, &options(), &|_| {});
+    assert!(matches!(&gone, Err(CohortError::Folder { .. })), "{gone:?}");
+    let other = IngestOptions::new(LabelSet::new("s", &["Bone"]));
+    let error = ingest(folder.path(), &labels, &other, &|_| {}).expect_err("no such label");
+    assert!(error.to_string().contains("Bone") && error.to_string().contains("Pleura"), "{error}");
+    let error = ingest(folder.path(), &folder.path().join("no.csv"), &options(), &|_| {}).expect_err("no table");
+    assert!(error.to_string().contains("no.csv"), "{error}");
+}
+
+#[test]
+fn one_class_only_is_said() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    picture(1).save(folder.path().join("a.png")).expect("a picture");
+    fs::write(folder.path().join("labels.csv"), "image,A,B\na.png,1,\n").expect("a table");
+    let set = LabelSet::new("s", &["A", "B"]);
+    let cohort = run(folder.path(), &IngestOptions::new(set));
+    assert!(cohort.warnings.iter().any(|w| w.contains("label A has no negative")), "{:?}", cohort.warnings);
+    assert!(cohort.warnings.iter().any(|w| w.contains("label B has no known value")), "{:?}", cohort.warnings);
+    assert!(cohort.warnings.iter().any(|w| w.contains("no patient column")), "{:?}", cohort.warnings);
+}
+
+#[test]
+fn real_dicom_files_are_all_accounted_for() {
+    let Some(data) = image::real_data() else { return };
+    let set = LabelSet::new("dicom", &["is_chest_radiograph"]);
+    let folder = data.join("dicom");
+    let cohort = ingest(&folder.join("files"), &folder.join("labels.csv"), &IngestOptions::new(set), &|_| {})
+        .expect("an ingest");
+    let files = fs::read_dir(folder.join("files")).expect("the files").count();
+    assert_eq!(cohort.images.len() + cohort.rejects.len(), files, "{:?}", cohort.rejects);
+    assert!(!cohort.images.is_empty(), "{:?}", cohort.rejects);
+    for name in ["wg04_rg2_hip_jpeg_lossless.dcm", "bad_no_pixels.dcm"] {
+        assert!(cohort.rejects.iter().any(|r| r.item == name), "{name} must be refused");
+    }
+}
