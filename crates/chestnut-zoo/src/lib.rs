@@ -13,6 +13,8 @@
 pub mod graph;
 pub mod head;
 pub mod nets;
+pub mod read;
+pub mod store;
 pub mod weights;
 
 pub use graph::{Graph, Op};

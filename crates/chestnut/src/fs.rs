@@ -62,6 +62,20 @@ pub fn create_writable_folder(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Lower-case hexadecimal digits.
+#[must_use]
+pub fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|d| char::from_digit(u32::from(d), 16).unwrap_or('0')).collect()
+}
+
+/// The bytes of hexadecimal digits; `None` if there are others.
+#[must_use]
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u32>> = text.chars().map(|c| c.to_digit(16)).collect();
+    let digits = digits.filter(|d| d.len().is_multiple_of(2))?;
+    Some(digits.chunks(2).map(|d| (d[0] * 16 + d[1]) as u8).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

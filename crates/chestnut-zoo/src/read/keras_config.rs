@@ -115,7 +115,11 @@ fn walk(layers: &[Value], path: &mut Vec<String>, key: &str, config: &mut Config
                 key,
                 activation: activation(class, settings),
                 class: class.to_owned(),
-                epsilon: if class == "BatchNormalization" { settings["epsilon"].as_f64().map(|e| e as f32) } else { None },
+                epsilon: if class == "BatchNormalization" {
+                    settings["epsilon"].as_f64().map(|e| e as f32)
+                } else {
+                    None
+                },
                 scale: settings["scale"].as_bool().unwrap_or(true),
                 center: settings["center"].as_bool().unwrap_or(true),
             });
@@ -222,7 +226,10 @@ mod tests {
             ]
         );
         assert_eq!(config.layers[2].path, ["net", "b"]);
-        assert_eq!((config.layers[3].epsilon, config.layers[3].scale, config.layers[3].center), (Some(0.5), false, true));
+        assert_eq!(
+            (config.layers[3].epsilon, config.layers[3].scale, config.layers[3].center),
+            (Some(0.5), false, true)
+        );
         assert_eq!(config.layers[4].activation.as_deref(), Some("relu"));
         assert_eq!(config.layers[5].activation.as_deref(), Some("ReLU"), "a clipped ReLU is not a ReLU");
     }

@@ -48,7 +48,13 @@ fn broken(error: &hdf5_pure::Error) -> ReadError {
 pub(super) fn open<R: Read + Seek + Send + 'static>(reader: R, length: u64) -> Result<hdf5_pure::File, ReadError> {
     let inner = ReadSeekSource::new(reader).map_err(|e| ReadError::Broken(format!("HDF5: {e}")))?;
     let left = Mutex::new(length.saturating_mul(2).saturating_add(REREAD_BYTES));
-    hdf5_pure::File::from_source(Metered { inner, left }).map_err(|e| broken(&e))
+    let h5 = hdf5_pure::File::from_source(Metered { inner, left }).map_err(|e| broken(&e))?;
+    // Old HDF5 has no checksums; this is how a file that was cut off gives itself away.
+    let announced = h5.superblock().eof_address;
+    if announced > length {
+        return Err(ReadError::Broken(format!("HDF5: only {length} of {announced} bytes are there")));
+    }
+    Ok(h5)
 }
 
 /// Reads an HDF5 weight file.
@@ -68,9 +74,9 @@ pub(super) fn read(file: File, length: u64) -> Result<SourceModel, ReadError> {
     }
     match root.group("layers") {
         Ok(layers) => unnamed_variables(&layers),
-        Err(_) => Err(ReadError::Unsupported(
-            "it is an HDF5 file, but not one of Keras (no layer_names, no layers)".into(),
-        )),
+        Err(_) => {
+            Err(ReadError::Unsupported("it is an HDF5 file, but not one of Keras (no layer_names, no layers)".into()))
+        }
     }
 }
 
@@ -307,11 +313,12 @@ fn unnamed_variables(layers: &Group) -> Result<SourceModel, ReadError> {
             "batch_normalization" => "BatchNormalization",
             "dense" => "Dense",
             other => other,
-        };
+        }
+        .to_owned();
         let layer = ConfigLayer {
             path: vec![name],
             key,
-            class: class.to_owned(),
+            class,
             scale: variables.datasets.len() > 3,
             center: true,
             ..ConfigLayer::default()
@@ -390,10 +397,8 @@ mod tests {
 
     #[test]
     fn renamed_layers_and_inner_layers_are_told_apart() {
-        let mut places = BTreeMap::from([
-            (("top".to_owned(), "top".to_owned()), 0),
-            (("net".to_owned(), "conv1/bn".to_owned()), 1),
-        ]);
+        let mut places =
+            BTreeMap::from([(("top".to_owned(), "top".to_owned()), 0), (("net".to_owned(), "conv1/bn".to_owned()), 1)]);
         let mut layers = vec![SourceLayer::default(), SourceLayer::default()];
         assert_eq!(place_of("top", "dense_7", true, &mut places, &mut layers), 0, "renamed after building");
         assert_eq!(place_of("net", "net/conv1/bn", false, &mut places, &mut layers), 1, "prefixed");

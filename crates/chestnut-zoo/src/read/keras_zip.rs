@@ -22,8 +22,8 @@ pub(super) struct Archive {
 impl Archive {
     /// Reads the directory of an archive.
     pub(super) fn open(file: File, length: u64) -> Result<Self, ReadError> {
-        let zip = zip::ZipArchive::new(BufReader::new(file))
-            .map_err(|e| ReadError::Broken(format!("zip archive: {e}")))?;
+        let zip =
+            zip::ZipArchive::new(BufReader::new(file)).map_err(|e| ReadError::Broken(format!("zip archive: {e}")))?;
         within("the number of entries in the archive", zip.len() as u64, MAX_TENSORS as u64)?;
         Ok(Self { zip, length })
     }

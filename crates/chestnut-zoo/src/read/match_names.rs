@@ -5,6 +5,7 @@
 //! not fit is an error that lists it; only a head that cannot be expressed is left out, since the embedding never
 //! depends on it.
 
+use super::torch_names::TORCHXRAYVISION_18;
 use super::{HeadHint, ReadError, SourceFormat, SourceModel};
 use crate::graph::{Graph, Op};
 use crate::head::{Activation, CHEXPERT_14, Head, HeadLayer};
@@ -18,28 +19,6 @@ const COUNTED: [&str; 2] = ["conv2d", "batch_normalization"];
 const POOLINGS: [&str; 3] = ["GlobalAveragePooling2D", "GlobalMaxPooling2D", "Flatten"];
 /// Layers that do not compute anything at inference.
 const SILENT: [&str; 6] = ["Dropout", "Flatten", "Reshape", "InputLayer", "GaussianNoise", "SpatialDropout2D"];
-
-/// The 18 outputs of TorchXRayVision's networks, in order (Cohen et al. 2022, arXiv:2111.00595).
-const TORCHXRAYVISION_18: [&str; 18] = [
-    "Atelectasis",
-    "Consolidation",
-    "Infiltration",
-    "Pneumothorax",
-    "Edema",
-    "Emphysema",
-    "Fibrosis",
-    "Effusion",
-    "Pneumonia",
-    "Pleural_Thickening",
-    "Cardiomegaly",
-    "Nodule",
-    "Mass",
-    "Hernia",
-    "Lung Lesion",
-    "Fracture",
-    "Lung Opacity",
-    "Enlarged Cardiomediastinum",
-];
 
 /// A network with the weights of a file.
 #[derive(Clone, Debug)]
@@ -97,6 +76,7 @@ impl SourceModel {
     /// [`ReadError::NoArchitecture`] with what differs from the closest one.
     pub fn guess(&self, hint: &HeadHint) -> Result<Architecture, ReadError> {
         let mut closest: Option<Box<Misfit>> = None;
+        let mut duplicate = None;
         for architecture in Architecture::ALL {
             match self.plan(architecture, hint) {
                 Ok(_) => return Ok(architecture),
@@ -106,11 +86,13 @@ impl SourceModel {
                         closest = Some(misfit);
                     }
                 }
+                // Under the names of a wrong architecture two layers can look like one.
+                Err(error @ ReadError::Duplicate(_)) => duplicate = Some(error),
                 // The backbone fits; what is wrong is the head or what was said about it.
                 Err(other) => return Err(other),
             }
         }
-        Err(ReadError::NoArchitecture(closest.unwrap_or_default()))
+        Err(duplicate.unwrap_or_else(|| ReadError::NoArchitecture(closest.unwrap_or_default())))
     }
 
     fn plan(&self, architecture: Architecture, hint: &HeadHint) -> Result<Plan, ReadError> {
@@ -323,8 +305,8 @@ impl SourceModel {
         }
         if assumed {
             notes.push(
-                "the file does not say the activations of the head: a sigmoid on the last layer (ReLU on inner ones) is \
-                 assumed"
+                "the file does not say the activations of the head: ReLU on inner layers and a sigmoid on the last one \
+                 are assumed"
                     .into(),
             );
         }

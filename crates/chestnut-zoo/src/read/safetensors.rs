@@ -150,8 +150,8 @@ fn split_name(name: &str) -> (&str, &str) {
 
 /// Writes weights as safetensors: to a temporary sibling, synced, renamed.
 ///
-/// With `half`, tensors of two or more axes (kernels) are stored as F16 and the rest (biases, statistics) as F32; values
-/// are then rounded to 11 bits. The same weights and metadata give the same bytes.
+/// With `half`, tensors of two or more axes (kernels) are stored as F16, rounded to 11 bits, and the rest (biases,
+/// statistics) as F32. The same weights and metadata give the same bytes.
 ///
 /// # Errors
 /// An I/O error, or [`io::ErrorKind::InvalidData`] naming a tensor with a value beyond the range of F16.
@@ -228,10 +228,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// Writes a file so that it is either complete or absent.
-pub(crate) fn write_atomic(
-    path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-) -> io::Result<()> {
+pub(crate) fn write_atomic(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
     let temporary = sibling(path);
     let result = (|| {
         let mut out = BufWriter::new(File::create(&temporary)?);
@@ -286,7 +283,8 @@ mod tests {
     fn a_value_beyond_f16_is_refused_and_leaves_no_file() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let weights = BTreeMap::from([("a.kernel".to_owned(), Tensor { shape: vec![1, 1], data: vec![1e6] })]);
-        let error = write_safetensors(&folder.path().join("w"), &weights, &BTreeMap::new(), true).expect_err("too large");
+        let error =
+            write_safetensors(&folder.path().join("w"), &weights, &BTreeMap::new(), true).expect_err("too large");
         assert!(error.to_string().contains("a.kernel"), "{error}");
         assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 0);
     }

@@ -8,6 +8,28 @@ use super::{ReadError, SourceLayer};
 use crate::weights::Tensor;
 use std::collections::BTreeMap;
 
+/// The 18 outputs of TorchXRayVision's networks, in order (Cohen et al. 2022, arXiv:2111.00595).
+pub(super) const TORCHXRAYVISION_18: [&str; 18] = [
+    "Atelectasis",
+    "Consolidation",
+    "Infiltration",
+    "Pneumothorax",
+    "Edema",
+    "Emphysema",
+    "Fibrosis",
+    "Effusion",
+    "Pneumonia",
+    "Pleural_Thickening",
+    "Cardiomegaly",
+    "Nodule",
+    "Mass",
+    "Hernia",
+    "Lung Lesion",
+    "Fracture",
+    "Lung Opacity",
+    "Enlarged Cardiomediastinum",
+];
+
 /// PyTorch's default for batch normalisation.
 const EPSILON: f32 = 1e-5;
 

@@ -52,10 +52,9 @@ fn global(module: &str, name: &str) -> Result<Global, ReadError> {
         ("torch", "DoubleStorage") => Ok(Global::Storage(Some(FloatKind::F64))),
         ("torch", "HalfStorage") => Ok(Global::Storage(Some(FloatKind::F16))),
         ("torch", "BFloat16Storage") => Ok(Global::Storage(Some(FloatKind::Bf16))),
-        (
-            "torch",
-            "LongStorage" | "IntStorage" | "ShortStorage" | "CharStorage" | "ByteStorage" | "BoolStorage",
-        ) => Ok(Global::Storage(None)),
+        ("torch", "LongStorage" | "IntStorage" | "ShortStorage" | "CharStorage" | "ByteStorage" | "BoolStorage") => {
+            Ok(Global::Storage(None))
+        }
         _ => Err(ReadError::Unsupported(format!(
             "this PyTorch file wants to use {module}.{name}, so it holds more than tensors and is not read; load it in \
              Python where you trust it and write torch.save(model.state_dict(), \"weights.pt\")"
@@ -397,7 +396,9 @@ mod tests {
         for length in 0..pickle.len() {
             assert!(Machine::run(&pickle[..length]).is_err(), "{length}");
         }
-        for program in [&b"."[..], b"u.", b"R.", b"s.", b"t.", b"\x87.", b"h\x07.", b"Q.", b"b.", b"}(K\x01a.", b"\x93."] {
+        for program in
+            [&b"."[..], b"u.", b"R.", b"s.", b"t.", b"\x87.", b"h\x07.", b"Q.", b"b.", b"}(K\x01a.", b"\x93."]
+        {
             assert!(Machine::run(program).is_err(), "{program:?}");
         }
     }

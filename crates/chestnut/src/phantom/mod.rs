@@ -10,6 +10,7 @@ mod anatomy;
 mod bones;
 mod cohort;
 mod devices;
+pub mod export;
 mod film;
 mod findings;
 mod grid;

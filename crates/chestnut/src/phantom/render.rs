@@ -140,7 +140,7 @@ pub fn render(config: &PhantomConfig, case: &PhantomCase) -> Phantom {
         truth.add(Finding::Device, device_mask, place);
     }
 
-    let mut film = stream.child(FILM_KEY);
+    let film = stream.child(FILM_KEY);
     let mut grey = practice.expose(&frame, &tissue.attenuation, ap, &mut film.child(0));
     let open = practice.shutters(&frame, &mut grey, &mut film.child(1));
     practice.markers(&frame, &mut grey, ap, &mut film.child(2));

@@ -1,0 +1,457 @@
+//! The model store: a folder in which each network is a folder with its weights and a record of what it is.
+//!
+//! `<name>/weights.safetensors` holds the tensors under canonical names, `<name>/model.toml` what one must know to use
+//! them: architecture, head, standardisation, origin, hashes, licence. A network is checked before anything is
+//! written, and appears in the store complete or not at all.
+
+mod record;
+
+use crate::graph::{Graph, InputTooSmall};
+use crate::nets::Architecture;
+use crate::read::safetensors::{read_safetensors, write_atomic, write_safetensors};
+use crate::read::{HeadHint, ReadError, ReadOptions, read};
+use crate::weights::{self, Weights};
+use sha2::{Digest as _, Sha256};
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+pub use record::{ModelRecord, STANDARDISATIONS, metadata};
+
+/// File with the tensors.
+pub const WEIGHTS_FILE: &str = "weights.safetensors";
+/// File with the record.
+pub const RECORD_FILE: &str = "model.toml";
+/// Rows and columns of the input unless told otherwise (the paper, section 2.2).
+pub const DEFAULT_INPUT_SIZE: usize = 224;
+/// Largest record, in bytes.
+const MAX_RECORD_BYTES: u64 = 1 << 20;
+/// Longest name of a network.
+const MAX_NAME: usize = 64;
+
+/// How to add a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddOptions {
+    /// What is known about the head.
+    pub head: HeadHint,
+    /// One of [`STANDARDISATIONS`]; `imagenet` if neither this nor the file says.
+    pub standardisation: Option<String>,
+    /// Rows and columns of the input; [`DEFAULT_INPUT_SIZE`] if not given.
+    pub input_size: Option<usize>,
+    /// Licence of the weights; recorded as "not stated" if not given.
+    pub licence: Option<String>,
+    /// Store kernels as F16: half the size, rounded values.
+    pub half: bool,
+    /// Replace a network of the same name.
+    pub replace: bool,
+}
+
+/// Why the store cannot do what was asked.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// Not a usable name.
+    #[error(
+        "{0:?} cannot name a network: use 1 to 64 letters, digits, '-', '_' or '.', starting with a letter or \
+         digit"
+    )]
+    Name(String),
+    /// Already there.
+    #[error("a network called {0} is already in the store; choose another name or ask to replace it")]
+    Exists(String),
+    /// Not there.
+    #[error("there is no network called {name} in the store; it has: {known}")]
+    Absent {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// The weights cannot be read or do not fit.
+    #[error("{file}: {source}")]
+    Weights {
+        /// Which file.
+        file: String,
+        /// Why.
+        source: ReadError,
+    },
+    /// The operating system says no.
+    #[error("cannot use {path}: {source}")]
+    Io {
+        /// Which file or folder.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The record contradicts itself or cannot be read.
+    #[error("{path}: {detail}")]
+    Record {
+        /// Which record.
+        path: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The weights are not those that were added.
+    #[error(
+        "{path} was changed after it was added: its SHA-256 is {found}, recorded is {recorded}; add the network again"
+    )]
+    Hash {
+        /// Which file.
+        path: String,
+        /// Hash of the file.
+        found: String,
+        /// Hash in the record.
+        recorded: String,
+    },
+    /// Unknown way to standardise.
+    #[error("{0}")]
+    Standardisation(String),
+    /// The input is too small for the network.
+    #[error(transparent)]
+    Input(#[from] InputTooSmall),
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> StoreError {
+    let path = path.display().to_string();
+    move |source| StoreError::Io { path: path.clone(), source }
+}
+
+/// Adds the network in `file` under `name`; without `architecture` the one that fits is taken.
+///
+/// # Errors
+/// [`StoreError`] if the name is taken or unusable, or the file does not hold the weights of a known network; the store
+/// is then as it was.
+pub fn add(
+    folder: &Path,
+    file: &Path,
+    name: &str,
+    architecture: Option<Architecture>,
+    options: &AddOptions,
+) -> Result<ModelRecord, StoreError> {
+    check_name(name)?;
+    let target = folder.join(name);
+    if target.exists() && !options.replace {
+        return Err(StoreError::Exists(name.to_owned()));
+    }
+    if let Some(wanted) = &options.standardisation
+        && !STANDARDISATIONS.contains(&wanted.as_str())
+    {
+        return Err(StoreError::Standardisation(record::unknown_standardisation(wanted)));
+    }
+    let failed = |source| StoreError::Weights { file: file.display().to_string(), source };
+    let source = read(file, &ReadOptions { head: options.head.clone(), ..ReadOptions::default() }).map_err(failed)?;
+    let architecture = match architecture {
+        Some(architecture) => architecture,
+        None => source.guess(&options.head).map_err(failed)?,
+    };
+    let (format, saved_input_size, recorded) = (source.format, source.input_size, source.recorded.clone());
+    let mut fitted = source.fit(architecture, &options.head).map_err(failed)?;
+    let channels = fitted.graph.input_channels();
+    let input_size = options.input_size.unwrap_or(DEFAULT_INPUT_SIZE);
+    fitted.graph.shapes(input_size, input_size)?;
+    if let Some(saved) = saved_input_size.filter(|&saved| saved != input_size) {
+        fitted
+            .notes
+            .push(format!("saved for inputs of {saved} x {saved} pixels, used here with {input_size} x {input_size}"));
+    }
+    let known = recorded.standardisation.filter(|s| STANDARDISATIONS.contains(&s.as_str()));
+    let standardisation = match (options.standardisation.clone().or(known), channels) {
+        (Some(standardisation), _) => standardisation,
+        (None, 1) => {
+            fitted.notes.push("the input has one channel: TorchXRayVision's standardisation is assumed".into());
+            "torchxrayvision".into()
+        }
+        (None, _) => {
+            fitted.notes.push("standardised as in the paper (ImageNet), since nothing else is stated".into());
+            "imagenet".into()
+        }
+    };
+    let mut record = ModelRecord {
+        name: name.to_owned(),
+        architecture: architecture.name().to_owned(),
+        channels,
+        standardisation,
+        input_size,
+        saved_input_size,
+        source_file: file.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
+        source_format: format.name().to_owned(),
+        source_sha256: sha256_file(file).map_err(at(file))?,
+        weights_sha256: String::new(),
+        licence: options.licence.clone().unwrap_or_else(|| "not stated".to_owned()),
+        notes: fitted.notes,
+        added_by_version: env!("CARGO_PKG_VERSION").to_owned(),
+        head: fitted.head,
+    };
+    fs::create_dir_all(folder).map_err(at(folder))?;
+    let unfinished = Unfinished::new(folder, name)?;
+    let weights_path = unfinished.path.join(WEIGHTS_FILE);
+    write_safetensors(&weights_path, &fitted.weights, &metadata(&record), options.half).map_err(at(&weights_path))?;
+    record.weights_sha256 = sha256_file(&weights_path).map_err(at(&weights_path))?;
+    write_record(&unfinished.path.join(RECORD_FILE), &record)?;
+    unfinished.publish(&target)?;
+    Ok(record)
+}
+
+/// Every network of the store by name; one whose record cannot be read carries the reason. A folder that does not exist
+/// is an empty store.
+///
+/// # Errors
+/// [`StoreError::Io`] if the folder cannot be listed.
+pub fn list(folder: &Path) -> Result<Vec<(String, Result<ModelRecord, StoreError>)>, StoreError> {
+    let mut names = Vec::new();
+    match fs::read_dir(folder) {
+        Ok(entries) => {
+            for entry in entries {
+                let entry = entry.map_err(at(folder))?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if check_name(&name).is_ok() && entry.path().join(RECORD_FILE).is_file() {
+                    names.push(name);
+                }
+            }
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(at(folder)(e)),
+    }
+    names.sort_unstable();
+    Ok(names
+        .into_iter()
+        .map(|name| {
+            let record = record(folder, &name);
+            (name, record)
+        })
+        .collect())
+}
+
+/// The record of one network.
+///
+/// # Errors
+/// [`StoreError`] if there is none or it contradicts itself.
+pub fn record(folder: &Path, name: &str) -> Result<ModelRecord, StoreError> {
+    check_name(name)?;
+    let path = folder.join(name).join(RECORD_FILE);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let mut known: Vec<String> = Vec::new();
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.path().join(RECORD_FILE).is_file() {
+                    known.push(entry.file_name().to_string_lossy().into_owned());
+                }
+            }
+            known.retain(|other| check_name(other).is_ok());
+            known.sort_unstable();
+            let known = if known.is_empty() { "nothing yet".to_owned() } else { known.join(", ") };
+            return Err(StoreError::Absent { name: name.to_owned(), known });
+        }
+        Err(e) => return Err(at(&path)(e)),
+    };
+    let wrong = |detail: String| StoreError::Record { path: path.display().to_string(), detail };
+    let mut text = String::new();
+    file.take(MAX_RECORD_BYTES + 1).read_to_string(&mut text).map_err(at(&path))?;
+    if text.len() as u64 > MAX_RECORD_BYTES {
+        return Err(wrong(format!("longer than {MAX_RECORD_BYTES} bytes; not a record of a network")));
+    }
+    let record: ModelRecord = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    record.graph().map_err(wrong)?;
+    Ok(record)
+}
+
+/// A network with its weights; names, shapes and finiteness are checked, the hash is not (see [`verify`]).
+///
+/// # Errors
+/// [`StoreError`] if it is not there, or its weights are not what its record says.
+pub fn load(folder: &Path, name: &str) -> Result<(ModelRecord, Graph, Weights), StoreError> {
+    let record = record(folder, name)?;
+    let path = folder.join(name);
+    let graph = record
+        .graph()
+        .map_err(|detail| StoreError::Record { path: path.join(RECORD_FILE).display().to_string(), detail })?;
+    let path = path.join(WEIGHTS_FILE);
+    let failed = |source| StoreError::Weights { file: path.display().to_string(), source };
+    let tensors = read_safetensors(&path).map_err(failed)?.tensors;
+    weights::check(&graph, &tensors).map_err(|misfit| failed(ReadError::Misfit(Box::new(misfit))))?;
+    Ok((record, graph, tensors))
+}
+
+/// Compares the weights with the hash in the record, and everything that [`load`] checks.
+///
+/// # Errors
+/// [`StoreError::Hash`] if they were changed; else as [`load`].
+pub fn verify(folder: &Path, name: &str) -> Result<ModelRecord, StoreError> {
+    let record = record(folder, name)?;
+    let path = folder.join(name).join(WEIGHTS_FILE);
+    let found = sha256_file(&path).map_err(at(&path))?;
+    if found != record.weights_sha256 {
+        return Err(StoreError::Hash { path: path.display().to_string(), found, recorded: record.weights_sha256 });
+    }
+    load(folder, name).map(|(record, ..)| record)
+}
+
+/// SHA-256 of a file, hexadecimal, read in pieces.
+///
+/// # Errors
+/// An I/O error.
+pub fn sha256_file(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0_u8; 1 << 20];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+    }
+    let mut text = String::with_capacity(64);
+    for byte in hasher.finalize().iter() {
+        let _ = write!(text, "{byte:02x}");
+    }
+    Ok(text)
+}
+
+/// A name that is also a safe folder name on every system.
+fn check_name(name: &str) -> Result<(), StoreError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if starts_well && name.len() <= MAX_NAME && name.chars().all(allowed) && !name.ends_with('.') {
+        Ok(())
+    } else {
+        Err(StoreError::Name(name.to_owned()))
+    }
+}
+
+fn write_record(path: &Path, record: &ModelRecord) -> Result<(), StoreError> {
+    let text = toml::to_string_pretty(record)
+        .map_err(|e| StoreError::Record { path: path.display().to_string(), detail: e.to_string() })?;
+    write_atomic(path, |out| {
+        out.write_all(
+            b"# A network in chestnut's model store. licence, labels, standardisation and input_size may be edited.\n",
+        )?;
+        out.write_all(text.as_bytes())
+    })
+    .map_err(at(path))
+}
+
+/// A folder that is not yet part of the store; removed unless published.
+struct Unfinished {
+    path: PathBuf,
+}
+
+impl Unfinished {
+    fn new(folder: &Path, name: &str) -> Result<Self, StoreError> {
+        // Names of networks never start with a dot.
+        let path = folder.join(format!(".{name}.{}.tmp", std::process::id()));
+        if path.exists() {
+            fs::remove_dir_all(&path).map_err(at(&path))?;
+        }
+        fs::create_dir(&path).map_err(at(&path))?;
+        Ok(Self { path })
+    }
+
+    fn publish(self, target: &Path) -> Result<(), StoreError> {
+        if target.exists() {
+            let old = self.path.with_extension("old");
+            fs::rename(target, &old).map_err(at(target))?;
+            if let Err(e) = fs::rename(&self.path, target) {
+                // Put the old one back; the first error is the one to report.
+                let _ = fs::rename(&old, target);
+                return Err(at(target)(e));
+            }
+            fs::remove_dir_all(&old).map_err(at(&old))?;
+        } else {
+            fs::rename(&self.path, target).map_err(at(target))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // After publishing it is no longer there.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::Head;
+    use std::collections::BTreeMap;
+
+    fn export(folder: &Path, architecture: Architecture, head: &Head) -> PathBuf {
+        let path = folder.join("source.safetensors");
+        let weights = weights::seeded(&architecture.graph(head), 3);
+        write_safetensors(&path, &weights, &BTreeMap::new(), false).expect("written");
+        path
+    }
+
+    #[test]
+    fn a_network_goes_in_and_comes_out() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = folder.path().join("store");
+        let file = export(folder.path(), Architecture::DenseNet121, &Head::chexpert());
+        let added = add(&store, &file, "mine", None, &AddOptions::default()).expect("fits");
+        assert_eq!(added.architecture, "densenet121");
+        assert_eq!(added.head, Head::chexpert(), "14 outputs are CheXpert's");
+        assert_eq!((added.licence.as_str(), added.standardisation.as_str()), ("not stated", "imagenet"));
+        let (record, graph, weights) = load(&store, "mine").expect("loads");
+        assert_eq!(record, added);
+        assert_eq!(weights, weights::seeded(&graph, 3));
+        assert_eq!(verify(&store, "mine").expect("unchanged"), added);
+        let listed = list(&store).expect("listed");
+        assert_eq!(listed.len(), 1, "no unfinished folder is left");
+
+        let error = add(&store, &file, "mine", None, &AddOptions::default()).expect_err("taken");
+        assert!(matches!(error, StoreError::Exists(_)));
+        let options = AddOptions { replace: true, input_size: Some(256), ..AddOptions::default() };
+        assert_eq!(add(&store, &file, "mine", None, &options).expect("replaced").input_size, 256);
+        assert_eq!(fs::read_dir(&store).expect("listed").count(), 1);
+
+        // A weight file of the store is itself a source, and keeps its head.
+        let again = add(&store, &store.join("mine").join(WEIGHTS_FILE), "copy", None, &options).expect("fits");
+        assert_eq!(again.head, added.head);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_network_that_does_not_fit() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = folder.path().join("store");
+        let file = export(folder.path(), Architecture::Vgg16, &Head::none());
+        let wrong = add(&store, &file, "v", Some(Architecture::Vgg19), &AddOptions::default()).expect_err("VGG16");
+        assert!(wrong.to_string().contains("vgg19") && wrong.to_string().contains("block3_conv4"), "{wrong}");
+        assert!(!store.join("v").exists());
+        for name in ["", ".hidden", "../up", "a/b", "a b", "-x"] {
+            let error = add(&store, &file, name, None, &AddOptions::default()).expect_err("bad name");
+            assert!(matches!(error, StoreError::Name(_)), "{name}");
+        }
+        let options = AddOptions { standardisation: Some("caffe".into()), ..AddOptions::default() };
+        let error = add(&store, &file, "v", None, &options).expect_err("unknown").to_string();
+        assert!(error.contains("keras-caffe"), "{error}");
+        let labels = HeadHint { labels: Some(vec!["one".into()]), activations: None };
+        let options = AddOptions { head: labels, ..AddOptions::default() };
+        let error = add(&store, &file, "v", None, &options).expect_err("no head");
+        assert!(error.to_string().contains("1 labels were given, but the network has 0 outputs"), "{error}");
+        assert!(matches!(load(&store, "v"), Err(StoreError::Absent { .. })));
+    }
+
+    #[test]
+    fn a_changed_file_is_noticed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = export(folder.path(), Architecture::Vgg16, &Head::none());
+        add(folder.path(), &file, "v", None, &AddOptions::default()).expect("fits");
+        let path = folder.path().join("v").join(WEIGHTS_FILE);
+        let mut bytes = fs::read(&path).expect("bytes");
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        fs::write(&path, &bytes).expect("written");
+        assert!(load(folder.path(), "v").is_ok(), "a small change is still a network");
+        assert!(matches!(verify(folder.path(), "v"), Err(StoreError::Hash { .. })));
+        bytes[last - 3..].copy_from_slice(&f32::NAN.to_le_bytes());
+        fs::write(&path, &bytes).expect("written");
+        let error = load(folder.path(), "v").expect_err("NaN").to_string();
+        assert!(error.contains("NaN"), "{error}");
+        fs::write(&path, &bytes[..last]).expect("written");
+        assert!(load(folder.path(), "v").is_err(), "truncated");
+    }
+}

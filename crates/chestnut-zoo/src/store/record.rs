@@ -1,0 +1,125 @@
+//! The record of a network: `model.toml`.
+//!
+//! What one must know to use a set of weights and cannot see from them: the head, how the input was standardised, where
+//! the weights come from and under which licence. It may be edited by hand, so it is checked when read.
+
+use crate::graph::Graph;
+use crate::head::Head;
+use crate::nets::Architecture;
+use crate::read::safetensors::{META_ARCHITECTURE, META_HEAD, META_STANDARDISATION};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Ways to standardise an input: ImageNet's mean and deviation (the paper), -1 to 1 (Keras `tf`), ImageNet's mean in
+/// BGR order (Keras `caffe`), -1024 to 1024 in one channel (TorchXRayVision).
+pub const STANDARDISATIONS: [&str; 4] = ["imagenet", "keras-tf", "keras-caffe", "torchxrayvision"];
+
+/// What the store knows about a network; `model.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelRecord {
+    /// Name in the store.
+    pub name: String,
+    /// Name of the architecture.
+    pub architecture: String,
+    /// Channels of the input: 3, or 1.
+    pub channels: usize,
+    /// One of [`STANDARDISATIONS`].
+    pub standardisation: String,
+    /// Rows and columns of the input.
+    pub input_size: usize,
+    /// Rows and columns that the source file names, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved_input_size: Option<usize>,
+    /// Name of the source file, without folders.
+    pub source_file: String,
+    /// How the source file is built.
+    pub source_format: String,
+    /// SHA-256 of the source file, hexadecimal.
+    pub source_sha256: String,
+    /// SHA-256 of `weights.safetensors`, hexadecimal.
+    pub weights_sha256: String,
+    /// Licence of the weights, as text.
+    pub licence: String,
+    /// What was assumed or left out.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// Version of `chestnut` that added it.
+    pub added_by_version: String,
+    /// What stands on the embedding.
+    #[serde(default)]
+    pub head: Head,
+}
+
+impl ModelRecord {
+    /// The network without weights.
+    ///
+    /// # Errors
+    /// A text that says what is wrong with the record.
+    pub fn graph(&self) -> Result<Graph, String> {
+        let architecture: Architecture = self.architecture.parse()?;
+        if !matches!(self.channels, 1 | 3) {
+            return Err(format!("channels is {}; it can be 1 or 3", self.channels));
+        }
+        if !STANDARDISATIONS.contains(&self.standardisation.as_str()) {
+            return Err(unknown_standardisation(&self.standardisation));
+        }
+        let labels = self.head.labels.len();
+        if labels != 0 && labels != self.head.outputs() {
+            return Err(format!("the head has {} outputs and {labels} labels", self.head.outputs()));
+        }
+        let graph = architecture.graph_with_channels(&self.head, self.channels);
+        graph.shapes(self.input_size, self.input_size).map_err(|e| e.to_string())?;
+        Ok(graph)
+    }
+}
+
+/// What a weights file of the store says about itself, so that it can be read without its record.
+#[must_use]
+pub fn metadata(record: &ModelRecord) -> BTreeMap<String, String> {
+    let head = serde_json::to_string(&record.head).expect("numbers and texts are valid JSON");
+    BTreeMap::from([
+        (META_ARCHITECTURE.to_owned(), record.architecture.clone()),
+        (META_HEAD.to_owned(), head),
+        (META_STANDARDISATION.to_owned(), record.standardisation.clone()),
+    ])
+}
+
+/// What to say about a standardisation that is not one of [`STANDARDISATIONS`].
+pub(super) fn unknown_standardisation(name: &str) -> String {
+    format!("unknown standardisation {name:?}; known are {}", STANDARDISATIONS.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::{Activation, HeadLayer};
+
+    #[test]
+    fn records_survive_toml() {
+        let layers = vec![
+            HeadLayer { units: 128, activation: Activation::Relu },
+            HeadLayer { units: 2, activation: Activation::Linear },
+        ];
+        let record = ModelRecord {
+            name: "a".into(),
+            architecture: "xception".into(),
+            channels: 3,
+            standardisation: "keras-tf".into(),
+            input_size: 224,
+            saved_input_size: Some(150),
+            source_file: "x \"y\".keras".into(),
+            source_format: "keras-v3".into(),
+            source_sha256: "0".into(),
+            weights_sha256: "1".into(),
+            licence: "two\nlines".into(),
+            notes: vec!["first".into(), "second".into()],
+            added_by_version: "0".into(),
+            head: Head { layers, labels: vec!["ill".into(), "well".into()] },
+        };
+        let text = toml::to_string_pretty(&record).expect("TOML");
+        assert_eq!(toml::from_str::<ModelRecord>(&text).expect("valid"), record, "{text}");
+        assert!(record.graph().is_ok());
+        assert!(ModelRecord { input_size: 6, ..record.clone() }.graph().is_err());
+        assert!(ModelRecord { channels: 4, ..record }.graph().is_err());
+    }
+}

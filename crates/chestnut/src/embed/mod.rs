@@ -1,0 +1,272 @@
+//! Cohort to embeddings: decode, recipe, network, Parquet shards.
+//!
+//! A shard holds [`SHARD`] images of one network and is written whole or not at all, so a run that was killed goes on
+//! at the first missing shard. A few dozen prepared images are in memory at a time, however large the cohort.
+
+mod shard;
+
+use crate::cohort::Cohort;
+use crate::error::{Error, Result};
+use crate::image::recipe::Standardisation;
+use crate::image::{self, recipe::Recipe};
+use crate::study::Study;
+use chestnut_nn::{Engine, Options};
+use chestnut_zoo::store::{self, ModelRecord};
+use chestnut_zoo::{Architecture, Head, weights};
+use rayon::prelude::*;
+pub use shard::{EmbeddingTable, ShardError};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Images per shard.
+pub const SHARD: usize = 256;
+/// Images that are decoded and embedded together.
+const BATCH: usize = 32;
+/// Prefix of a network whose weights are a formula, for trying the chain without any file.
+pub const SEEDED: &str = "seeded:";
+
+/// A network that is ready to be loaded: its record, without weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Network {
+    /// Name in the store, or `seeded:<architecture>`.
+    pub name: String,
+    /// What the store knows.
+    pub record: ModelRecord,
+}
+
+impl Network {
+    /// Finds `name` in the model store `models`, or makes a seeded network of it.
+    ///
+    /// # Errors
+    /// If there is no such network.
+    pub fn find(models: &Path, name: &str) -> Result<Self> {
+        let Some(architecture) = name.strip_prefix(SEEDED) else {
+            return Ok(Self { name: name.to_owned(), record: store::record(models, name)? });
+        };
+        let architecture: Architecture =
+            architecture.parse().map_err(|problem| Error::Network { network: name.to_owned(), problem })?;
+        let record = ModelRecord {
+            name: name.to_owned(),
+            architecture: architecture.name().to_owned(),
+            channels: 3,
+            standardisation: Standardisation::ImageNet.to_string(),
+            input_size: 224,
+            saved_input_size: None,
+            source_file: String::new(),
+            source_format: "formula".to_owned(),
+            source_sha256: String::new(),
+            weights_sha256: "seeded (not trained)".to_owned(),
+            licence: "none needed: made by a formula".to_owned(),
+            notes: vec!["weights are a formula, not trained on anything".to_owned()],
+            added_by_version: env!("CARGO_PKG_VERSION").to_owned(),
+            head: Head::none(),
+        };
+        Ok(Self { name: name.to_owned(), record })
+    }
+
+    /// Name of its folder in the study.
+    #[must_use]
+    pub fn folder(&self) -> String {
+        format!("embeddings/{}", self.name.replace(':', "-"))
+    }
+
+    /// What the network was trained to be fed.
+    ///
+    /// # Errors
+    /// If the record names an unknown standardisation.
+    pub fn standardisation(&self) -> Result<Standardisation> {
+        Ok(self.record.standardisation.parse()?)
+    }
+
+    fn engine(&self, models: &Path) -> Result<Engine> {
+        let (graph, weights) = if self.name.starts_with(SEEDED) {
+            let graph = self.record.graph().map_err(|problem| Error::Network { network: self.name.clone(), problem })?;
+            let weights = weights::seeded(&graph, 0);
+            (graph, weights)
+        } else {
+            let (_, graph, weights) = store::load(models, &self.name)?;
+            (graph, weights)
+        };
+        Engine::new(graph, weights, Options::default())
+            .map_err(|e| Error::Network { network: self.name.clone(), problem: e.to_string() })
+    }
+}
+
+/// An image that could be ingested but not embedded, such as a file that vanished since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Image id.
+    pub image: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What embedding one network did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Embedded {
+    /// Images computed now.
+    pub computed: usize,
+    /// Images that an earlier run had computed with the same recipe and weights.
+    pub kept: usize,
+    /// Images that could not be read any more.
+    pub refused: Vec<Refused>,
+}
+
+/// Embeds the whole cohort with one network; shards that fit are kept.
+///
+/// `progress` is called with (done, total) images.
+///
+/// # Errors
+/// If the network cannot be loaded or a shard cannot be written.
+pub fn embed(study: &Study, cohort: &Cohort, models: &Path, network: &Network, progress: &dyn Fn(usize, usize)) -> Result<Embedded> {
+    let recipe = Recipe { size: network.record.input_size, ..study.settings.recipe.clone() };
+    let metadata = metadata(network, &recipe);
+    let folder = study.path(&network.folder());
+    crate::fs::create_writable_folder(&folder).map_err(Error::io(&folder))?;
+    let total = cohort.images.len();
+    let mut result = Embedded::default();
+    let mut engine = None;
+    for (i, images) in cohort.images.chunks(SHARD).enumerate() {
+        let path = folder.join(shard_name(i));
+        let ids: Vec<(&str, &str)> = images.iter().map(|i| (i.id.as_str(), i.sha256.as_str())).collect();
+        let key = shard_key(&metadata, &ids);
+        if shard::stored_key(&path).as_deref() == Some(key.as_str()) {
+            result.kept += images.len();
+            progress(result.kept + result.computed + result.refused.len(), total);
+            continue;
+        }
+        if engine.is_none() {
+            engine = Some(network.engine(models)?);
+        }
+        let Some(engine) = engine.as_mut() else { continue };
+        let mut table = EmbeddingTable::default();
+        for batch in images.chunks(BATCH) {
+            let root = &study.settings.images;
+            let prepared: Vec<_> = batch
+                .par_iter()
+                .map(|image| {
+                    let decoded = image::read(&root.join(&image.id)).map_err(|e| e.to_string())?;
+                    if decoded.content_sha256 != image.sha256 {
+                        return Err("has changed since it was ingested; run ingest again".to_owned());
+                    }
+                    Ok(recipe.prepare(&decoded.radiograph).grey)
+                })
+                .collect();
+            let standardisation = network.standardisation()?;
+            let one = recipe.size * recipe.size * standardisation.channels();
+            let good: Vec<&Vec<f32>> = prepared.iter().filter_map(|p| p.as_ref().ok()).collect();
+            let mut input = vec![0.0; good.len() * one];
+            input.par_chunks_mut(one).zip(good).for_each(|(out, grey)| standardisation.apply(grey, out));
+            let taps = engine
+                .run(&input, recipe.size, recipe.size, false)
+                .map_err(|e| Error::Network { network: network.name.clone(), problem: e.to_string() })?;
+            let mut row = 0;
+            let (width, outputs) = (network_width(engine), network.record.head.outputs());
+            for (image, prepared) in batch.iter().zip(&prepared) {
+                match prepared {
+                    Ok(_) => {
+                        let embedding = &taps.embeddings[row * width..][..width];
+                        if embedding.iter().all(|v| v.is_finite()) {
+                            table.push(&image.id, embedding, &taps.outputs[row * outputs..][..outputs]);
+                        } else {
+                            let reason = format!("its embedding by {} is not finite", network.name);
+                            result.refused.push(Refused { image: image.id.clone(), reason });
+                        }
+                        row += 1;
+                    }
+                    Err(reason) => result.refused.push(Refused { image: image.id.clone(), reason: reason.clone() }),
+                }
+            }
+            result.computed += row;
+            progress(result.kept + result.computed + result.refused.len(), total);
+        }
+        // A shard with refused images is not marked complete: the next run tries them again.
+        let complete = table.ids.len() == images.len();
+        let key = if complete { key } else { format!("incomplete {key}") };
+        shard::write(&path, &table, &metadata, &key).map_err(|e| Error::File { path, problem: e.to_string() })?;
+    }
+    remove_stale_shards(&folder, total.div_ceil(SHARD))?;
+    Ok(result)
+}
+
+fn network_width(engine: &Engine) -> usize {
+    engine.graph().embedding_width()
+}
+
+fn shard_name(i: usize) -> String {
+    format!("part-{i:05}.parquet")
+}
+
+/// Shards of an earlier, larger cohort would be read as part of this one.
+fn remove_stale_shards(folder: &Path, count: usize) -> Result<()> {
+    let mut i = count;
+    while folder.join(shard_name(i)).is_file() {
+        let path = folder.join(shard_name(i));
+        std::fs::remove_file(&path).map_err(Error::io(&path))?;
+        i += 1;
+    }
+    Ok(())
+}
+
+/// What is written beside the values: who made them and how.
+fn metadata(network: &Network, recipe: &Recipe) -> BTreeMap<String, String> {
+    [
+        ("chestnut.version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("chestnut.network", network.name.clone()),
+        ("chestnut.architecture", network.record.architecture.clone()),
+        ("chestnut.weights_sha256", network.record.weights_sha256.clone()),
+        ("chestnut.recipe", recipe.describe().join("; ")),
+        ("chestnut.recipe_hash", recipe.hash()),
+        ("chestnut.standardisation", network.record.standardisation.clone()),
+        ("chestnut.labels", network.record.head.output_names().join(",")),
+    ]
+    .into_iter()
+    .map(|(k, v)| (k.to_owned(), v))
+    .collect()
+}
+
+/// Identifies the content of a shard: everything it was made from.
+fn shard_key(metadata: &BTreeMap<String, String>, images: &[(&str, &str)]) -> String {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    for (k, v) in metadata {
+        hash.update(format!("{k}={v}\n"));
+    }
+    for (id, sha256) in images {
+        hash.update(format!("{id}\t{sha256}\n"));
+    }
+    crate::fs::to_hex(&hash.finalize())
+}
+
+/// Reads one network's embeddings of the cohort, in the cohort's order.
+///
+/// # Errors
+/// If shards are missing, damaged, or made from another cohort, recipe or weights.
+pub fn load(study: &Study, cohort: &Cohort, network: &Network) -> Result<EmbeddingTable> {
+    let folder = study.path(&network.folder());
+    let command = format!("chestnut embed {} --net {}", study.root.display(), network.name);
+    let recipe = Recipe { size: network.record.input_size, ..study.settings.recipe.clone() };
+    let expected = metadata(network, &recipe);
+    let mut all = EmbeddingTable::default();
+    for (i, images) in cohort.images.chunks(SHARD).enumerate() {
+        let path = folder.join(shard_name(i));
+        if !path.is_file() {
+            let what = format!("the embedding by {}", network.name);
+            return Err(Error::StageMissing { study: study.root.clone(), what, command });
+        }
+        let (table, found) = shard::read(&path).map_err(|e| Error::File { path: path.clone(), problem: format!("{e}; remove it and run `{command}`") })?;
+        let stale = ["chestnut.weights_sha256", "chestnut.recipe_hash", "chestnut.standardisation"]
+            .into_iter()
+            .find(|k| found.get(*k) != expected.get(*k));
+        if let Some(what) = stale {
+            let problem = format!("was made with another {}; run `{command}` again", what.trim_start_matches("chestnut."));
+            return Err(Error::File { path, problem });
+        }
+        if !table.ids.iter().eq(images.iter().map(|i| &i.id)) {
+            let problem = format!("does not hold the cohort's images; run `{command}` again and look at what it refuses");
+            return Err(Error::File { path, problem });
+        }
+        all.append(table);
+    }
+    Ok(all)
+}

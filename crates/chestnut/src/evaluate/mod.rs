@@ -1,0 +1,228 @@
+//! How good predictions are: per label and over all labels, always with an interval and the number of positives.
+//!
+//! [`Comparison`] is the one result of `chestnut compare`; terminal table, CSV, JSON and HTML report all come from it.
+//! What cannot be estimated says why and is never a made-up number.
+
+pub mod table;
+
+use chestnut_stats::delong;
+use chestnut_stats::roc;
+use serde::{Deserialize, Serialize};
+
+/// Labels with fewer test positives are marked, and a second mean is given without them (protocol 6.2).
+pub const FEW_POSITIVES: usize = 10;
+/// Confidence level of all intervals.
+pub const LEVEL: f64 = 0.95;
+
+/// AUC of one label on the test part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LabelScore {
+    /// Label name.
+    pub label: String,
+    /// Test images whose label is positive.
+    pub positives: usize,
+    /// Test images whose label is negative.
+    pub negatives: usize,
+    /// Test images whose label is unknown; they do not count.
+    pub unknown: usize,
+    /// Area under the ROC curve (Mann-Whitney), 0 to 1; `None` if it cannot be estimated.
+    pub auc: Option<f64>,
+    /// 95 % interval of the AUC (DeLong's variance, on the logit scale).
+    pub interval: Option<[f64; 2]>,
+    /// Why there is no AUC or no interval.
+    pub reason: Option<String>,
+    /// (false positive rate, true positive rate) from (0, 0) to (1, 1); empty without an AUC.
+    pub roc: Vec<[f64; 2]>,
+}
+
+/// One row of a results table: an approach with one network or an ensemble.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MethodScore {
+    /// Such as `Embeddings + RF`.
+    pub approach: String,
+    /// A network's name, `Average` or `Entropy`.
+    pub source: String,
+    /// In the order of [`Comparison::labels`].
+    pub labels: Vec<LabelScore>,
+    /// Mean AUC over the estimable labels.
+    pub mean_auc: Option<f64>,
+    /// Mean AUC over the labels with at least [`FEW_POSITIVES`] test positives, if that leaves others out.
+    pub mean_auc_without_few: Option<f64>,
+    /// Over the repeated splits, if there were several.
+    pub spread: Option<Spread>,
+}
+
+/// AUC over repeated splits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// Number of splits.
+    pub repeats: usize,
+    /// Mean, standard deviation, smallest and largest AUC per label over the splits in which it was estimable.
+    pub labels: Vec<Option<[f64; 4]>>,
+    /// The same of the mean AUC.
+    pub mean: Option<[f64; 4]>,
+}
+
+/// Images and patients of a part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PartCount {
+    /// `train` or `test`.
+    pub part: String,
+    /// Images.
+    pub images: usize,
+    /// Patients.
+    pub patients: usize,
+}
+
+/// A network as it took part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NetworkUsed {
+    /// Name in the study.
+    pub name: String,
+    /// Architecture.
+    pub architecture: String,
+    /// Width of the embedding.
+    pub width: usize,
+    /// SHA-256 of the weights, or `seeded (not trained)`.
+    pub weights: String,
+    /// Licence as recorded.
+    pub licence: String,
+}
+
+/// Everything that `chestnut compare` found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Version of the software.
+    pub version: String,
+    /// Title for people: the study folder's name.
+    pub title: String,
+    /// Label names, in order.
+    pub labels: Vec<String>,
+    /// Images, patients and refused items of the cohort.
+    pub images: usize,
+    /// Patients.
+    pub patients: usize,
+    /// Reasons for refusal and how often each occurred, most frequent first.
+    pub rejects: Vec<(String, usize)>,
+    /// What the cohort's maker should know, in plain words.
+    pub warnings: Vec<String>,
+    /// `patient` or `image`.
+    pub unit: String,
+    /// Seed of split, forests and all other draws.
+    pub seed: u64,
+    /// Sizes of the parts of the first split.
+    pub parts: Vec<PartCount>,
+    /// Steps of the recipe, in order, for people.
+    pub recipe: Vec<String>,
+    /// Its hash.
+    pub recipe_hash: String,
+    /// Networks.
+    pub networks: Vec<NetworkUsed>,
+    /// Settings of the learners, one line each.
+    pub settings: Vec<String>,
+    /// Results of the first split, and the spread over the others.
+    pub methods: Vec<MethodScore>,
+    /// Wall time of each stage in seconds.
+    pub seconds: Vec<(String, f64)>,
+}
+
+/// Scores one label: `scores` and `truth` of the test images, unknown labels as `None`.
+#[must_use]
+pub fn score_label(label: &str, scores: &[f64], truth: &[Option<bool>]) -> LabelScore {
+    let known: Vec<(f64, bool)> = scores.iter().zip(truth).filter_map(|(&s, t)| t.map(|t| (s, t))).collect();
+    let (s, t): (Vec<f64>, Vec<bool>) = known.iter().copied().unzip();
+    let positives = t.iter().filter(|&&t| t).count();
+    let mut result = LabelScore {
+        label: label.to_owned(),
+        positives,
+        negatives: t.len() - positives,
+        unknown: truth.len() - t.len(),
+        auc: None,
+        interval: None,
+        reason: None,
+        roc: Vec::new(),
+    };
+    if positives == 0 || positives == t.len() {
+        let missing = if positives == 0 { "positive" } else { "negative" };
+        result.reason = Some(format!("not estimable: no {missing} image in the test part"));
+        return result;
+    }
+    match roc::auc(&s, &t) {
+        Ok(auc) => {
+            result.auc = Some(auc);
+            result.roc = roc::roc_curve(&s, &t)
+                .map(|c| c.iter().map(|p| [p.false_positive_rate, p.true_positive_rate]).collect())
+                .unwrap_or_default();
+        }
+        Err(e) => result.reason = Some(e.to_string()),
+    }
+    match delong::delong(&s, &t).and_then(|d| d.logit_interval(LEVEL)) {
+        Ok(i) => result.interval = Some([i.low, i.high]),
+        Err(e) => result.reason = Some(format!("no interval: {e}")),
+    }
+    result
+}
+
+/// Scores all labels of one method; `probabilities` and `truth` are `[image][label]`.
+#[must_use]
+pub fn score_method(approach: &str, source: &str, labels: &[String], probabilities: &[f64], truth: &[Option<bool>]) -> MethodScore {
+    let n = labels.len();
+    let column = |k: usize| -> LabelScore {
+        let scores: Vec<f64> = probabilities.iter().skip(k).step_by(n).copied().collect();
+        let truth: Vec<Option<bool>> = truth.iter().skip(k).step_by(n).copied().collect();
+        score_label(&labels[k], &scores, &truth)
+    };
+    let labels: Vec<LabelScore> = (0..n).map(column).collect();
+    let mean_auc = mean(labels.iter().filter_map(|l| l.auc));
+    let few = labels.iter().any(|l| l.auc.is_some() && l.positives < FEW_POSITIVES);
+    let mean_auc_without_few = few
+        .then(|| mean(labels.iter().filter(|l| l.positives >= FEW_POSITIVES).filter_map(|l| l.auc)))
+        .flatten();
+    MethodScore { approach: approach.into(), source: source.into(), labels, mean_auc, mean_auc_without_few, spread: None }
+}
+
+/// The spread of one method over repeated splits.
+#[must_use]
+pub fn spread(repeats: &[MethodScore]) -> Option<Spread> {
+    let first = repeats.first().filter(|_| repeats.len() > 1)?;
+    let labels = (0..first.labels.len()).map(|k| four(repeats.iter().filter_map(|r| r.labels[k].auc))).collect();
+    Some(Spread { repeats: repeats.len(), labels, mean: four(repeats.iter().filter_map(|r| r.mean_auc)) })
+}
+
+/// Mean, standard deviation, minimum and maximum.
+fn four(values: impl Iterator<Item = f64>) -> Option<[f64; 4]> {
+    let values: Vec<f64> = values.collect();
+    let mean = mean(values.iter().copied())?;
+    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+    let sd = if values.len() > 1 { (squares / (values.len() - 1) as f64).sqrt() } else { 0.0 };
+    let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
+    Some([mean, sd, low, high])
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0_usize), |(s, n), v| (s + v, n + 1));
+    (count > 0).then(|| sum / count as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_estimated_says_why() {
+        let truth = [Some(false), None, Some(false)];
+        let s = score_label("PNX", &[0.1, 0.2, 0.3], &truth);
+        assert_eq!((s.auc, s.positives, s.negatives, s.unknown), (None, 0, 2, 1));
+        assert!(s.reason.is_some_and(|r| r.contains("no positive")));
+    }
+
+    #[test]
+    fn labels_with_few_positives_are_left_out_of_the_second_mean() {
+        let labels = ["a".to_owned(), "b".to_owned()];
+        // Label a: 15 of 30 positive and perfect; label b: 2 of 30 positive and inverted.
+        let truth: Vec<Option<bool>> = (0..30).flat_map(|i| [Some(i < 15), Some(i < 2)]).collect();
+        let p: Vec<f64> = (0..30).flat_map(|i| [f64::from(30 - i), f64::from(i)]).collect();
+        let m = score_method("x", "y", &labels, &p, &truth);
+        assert_eq!((m.mean_auc, m.mean_auc_without_few), (Some(0.5), Some(1.0)));
+    }
+}

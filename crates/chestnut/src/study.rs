@@ -1,0 +1,243 @@
+//! A study is a folder; each stage reads files of earlier stages only.
+//!
+//! | file | made by | content |
+//! |---|---|---|
+//! | `study.toml` | ingest | what was asked; may be edited by hand |
+//! | `cohort.csv`, `rejects.csv`, `contact_sheet.png` | ingest | images used, items refused and why |
+//! | `.pseudonym-key` | ingest | key of the patients' pseudonyms; stays in the study |
+//! | `embeddings/<network>/*.parquet` | embed | embeddings and source probabilities |
+//! | `split.csv`, `predictions.csv`, `metrics.json`, `tables/`, `figures/`, `report/` | compare | results |
+//! | `manifest.json` | all | version, hashes and wall times of each stage |
+
+use crate::cohort::{Cohort, LabelSet, Unit};
+use crate::error::{Error, Result};
+use crate::fs::write_atomic;
+use crate::image::recipe::Recipe;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Largest settings or table file that is read back.
+const MAX_TEXT_BYTES: u64 = 1 << 30;
+
+/// What was asked, as `study.toml` holds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where the images lie.
+    pub images: PathBuf,
+    /// How an image becomes a network's input.
+    #[serde(default)]
+    pub recipe: Recipe,
+    /// How the cohort is split.
+    #[serde(default)]
+    pub split: SplitSettings,
+    /// Labels and what their values mean.
+    pub labels: LabelSet,
+}
+
+/// The `[split]` table of `study.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SplitSettings {
+    /// Share of the patients whose images are tested on, between 0 and 1.
+    pub test: f64,
+    /// Seed of the split and of all learners.
+    pub seed: u64,
+    /// What is kept whole: `patient`, or `image` as published.
+    pub unit: Unit,
+}
+
+impl Default for SplitSettings {
+    fn default() -> Self {
+        Self { test: 0.3, seed: 0, unit: Unit::Patient }
+    }
+}
+
+/// What each stage did; `manifest.json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the software that wrote last.
+    pub version: String,
+    /// Stage name to what it recorded.
+    pub stages: BTreeMap<String, StageRecord>,
+}
+
+/// One stage of the manifest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// Wall time in seconds.
+    pub seconds: f64,
+    /// Named facts: hashes, counts, settings.
+    pub facts: BTreeMap<String, String>,
+}
+
+/// An opened study.
+#[derive(Clone, Debug)]
+pub struct Study {
+    /// Its folder.
+    pub root: PathBuf,
+    /// Its settings.
+    pub settings: Settings,
+}
+
+impl Study {
+    /// Makes or updates the folder and its `study.toml`.
+    ///
+    /// # Errors
+    /// If the folder cannot be written to.
+    pub fn create(root: &Path, settings: Settings) -> Result<Self> {
+        crate::fs::create_writable_folder(root).map_err(Error::io(root))?;
+        let study = Self { root: root.to_path_buf(), settings };
+        let body = toml::to_string_pretty(&study.settings)
+            .map_err(|e| Error::File { path: study.path("study.toml"), problem: e.to_string() })?;
+        let text = format!("# What this study asks. Edit by hand and run the later stages again.\n\n{body}");
+        study.write("study.toml", text.as_bytes())?;
+        Ok(study)
+    }
+
+    /// Opens an existing study.
+    ///
+    /// # Errors
+    /// If there is no `study.toml` or it cannot be understood.
+    pub fn open(root: &Path) -> Result<Self> {
+        let path = root.join("study.toml");
+        if !path.is_file() {
+            let command = "chestnut ingest IMAGES --labels labels.csv -o STUDY".to_owned();
+            return Err(Error::StageMissing { study: root.to_path_buf(), what: "study.toml".into(), command });
+        }
+        let text = read_text(&path)?;
+        let settings: Settings = toml::from_str(&text).map_err(|e| Error::File { path: path.clone(), problem: e.to_string() })?;
+        let fault = |problem: String| Error::File { path: path.clone(), problem };
+        settings.labels.check().map_err(|e| fault(e.to_string()))?;
+        settings.recipe.check()?;
+        if !(settings.split.test > 0.0 && settings.split.test < 1.0) {
+            return Err(fault(format!("[split] test is {}; it must lie between 0 and 1", settings.split.test)));
+        }
+        Ok(Self { root: root.to_path_buf(), settings })
+    }
+
+    /// A file of the study.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Writes a file of the study atomically, making its folder if needed.
+    ///
+    /// # Errors
+    /// Any I/O error, naming the file.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.path(name);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        }
+        write_atomic(&path, bytes).map_err(Error::io(&path))
+    }
+
+    /// Reads the cohort that ingest made.
+    ///
+    /// # Errors
+    /// If ingest has not run, or its tables were damaged.
+    pub fn cohort(&self) -> Result<Cohort> {
+        let missing = || Error::StageMissing {
+            study: self.root.clone(),
+            what: "cohort.csv".into(),
+            command: "chestnut ingest IMAGES --labels labels.csv -o STUDY".into(),
+        };
+        let path = self.path("cohort.csv");
+        if !path.is_file() {
+            return Err(missing());
+        }
+        let mut cohort = Cohort::from_csv(&read_text(&path)?, &read_text(&self.path("rejects.csv"))?)?;
+        let warnings = self.path("warnings.txt");
+        if warnings.is_file() {
+            cohort.warnings = read_text(&warnings)?.lines().map(str::to_owned).collect();
+        }
+        Ok(cohort)
+    }
+
+    /// Stores what ingest found.
+    ///
+    /// # Errors
+    /// Any I/O error, naming the file.
+    pub fn write_cohort(&self, cohort: &Cohort) -> Result<()> {
+        self.write("rejects.csv", cohort.rejects_to_csv().as_bytes())?;
+        self.write("warnings.txt", cohort.warnings.join("\n").as_bytes())?;
+        self.write("cohort.csv", cohort.to_csv().as_bytes())
+    }
+
+    /// The key of the patients' pseudonyms, made at the first call and kept in the study.
+    ///
+    /// # Errors
+    /// If the file cannot be read or made, or was damaged.
+    pub fn pseudonym_key(root: &Path) -> Result<[u8; 32]> {
+        let path = root.join(".pseudonym-key");
+        if path.is_file() {
+            let text = read_text(&path)?;
+            let bytes = crate::fs::from_hex(text.trim());
+            return bytes.and_then(|b| b.try_into().ok()).ok_or_else(|| {
+                let problem = "is damaged; remove it together with the study's other files and run ingest again".to_owned();
+                Error::File { path, problem }
+            });
+        }
+        let key = fresh_key();
+        let text = crate::fs::to_hex(&key);
+        write_atomic(&path, text.as_bytes()).map_err(Error::io(&path))?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(Error::io(&path))?;
+        }
+        Ok(key)
+    }
+
+    /// Reads `manifest.json`, or an empty one.
+    #[must_use]
+    pub fn manifest(&self) -> Manifest {
+        read_text(&self.path("manifest.json")).ok().and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default()
+    }
+
+    /// Notes what a stage did.
+    ///
+    /// # Errors
+    /// Any I/O error, naming the file.
+    pub fn record(&self, stage: &str, record: StageRecord) -> Result<()> {
+        let mut manifest = self.manifest();
+        manifest.version = env!("CARGO_PKG_VERSION").to_owned();
+        manifest.stages.insert(stage.to_owned(), record);
+        let text = serde_json::to_string_pretty(&manifest).map_err(|e| Error::Request(e.to_string()))?;
+        self.write("manifest.json", text.as_bytes())
+    }
+}
+
+/// Reads a text file of at most [`MAX_TEXT_BYTES`].
+///
+/// # Errors
+/// Any I/O error, a file that is too large or no UTF-8; the message names it.
+pub fn read_text(path: &Path) -> Result<String> {
+    let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
+    if size > MAX_TEXT_BYTES {
+        let problem = format!("has {size} bytes, more than the {MAX_TEXT_BYTES} that are read");
+        return Err(Error::File { path: path.to_path_buf(), problem });
+    }
+    std::fs::read_to_string(path).map_err(Error::io(path))
+}
+
+/// 32 bytes that nobody else knows: the standard library's per-process random keys, the clock and the process,
+/// hashed. Good enough to keep pseudonyms from being guessed; it is not a key for encryption.
+fn fresh_key() -> [u8; 32] {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let mut hash = Sha256::new();
+    for i in 0..8_u64 {
+        let mut hasher = RandomState::new().build_hasher();
+        hasher.write_u64(i);
+        hash.update(hasher.finish().to_le_bytes());
+    }
+    if let Ok(now) = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH) {
+        hash.update(now.as_nanos().to_le_bytes());
+    }
+    hash.update(std::process::id().to_le_bytes());
+    hash.finalize().into()
+}
