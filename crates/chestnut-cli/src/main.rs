@@ -1,1 +1,58 @@
-fn main() {}
+//! The `chestnut` command: arguments to library calls to files and terminal. No science lives here.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the program that talks")]
+
+mod args;
+mod commands;
+mod progress;
+
+use args::{Cli, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+/// How a run ended, when it ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Everything was used.
+    Clean,
+    /// Some items were refused and are listed.
+    SomeRefused,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Exit code 2 means refused items here, so wrong arguments are 1.
+            let code = if e.use_stderr() { ExitCode::from(1) } else { ExitCode::SUCCESS };
+            let _ = e.print();
+            return code;
+        }
+    };
+    match run(cli.command) {
+        Ok(Outcome::Clean) => ExitCode::SUCCESS,
+        Ok(Outcome::SomeRefused) => ExitCode::from(2),
+        Err(e) if is_broken_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("chestnut: {e:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Ingest(a) => commands::ingest::run(&a),
+        Command::Embed(a) => commands::embed::run(&a),
+        Command::Compare(a) => commands::compare::run(&a),
+        Command::Demo(a) => commands::demo::run(&a),
+        Command::Phantom(a) => commands::phantom::run(&a),
+        Command::Models(a) => commands::models::run(&a),
+        Command::Bench(a) => commands::bench::run(&a),
+    }
+}
+
+/// `chestnut compare | head` is no failure.
+fn is_broken_pipe(e: &anyhow::Error) -> bool {
+    e.chain().any(|c| c.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
+}

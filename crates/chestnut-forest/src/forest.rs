@@ -137,7 +137,11 @@ impl Forest {
             for (i, n) in tree.nodes.iter().enumerate().filter(|(_, n)| !n.is_leaf()) {
                 // Children lie behind their parent, so every walk ends.
                 let right = n.right as usize;
-                if n.feature as usize >= self.width || right <= i + 1 || right >= tree.nodes.len() || !n.threshold.is_finite() {
+                if n.feature as usize >= self.width
+                    || right <= i + 1
+                    || right >= tree.nodes.len()
+                    || !n.threshold.is_finite()
+                {
                     return damaged(t, "has a node that leads nowhere");
                 }
             }
@@ -150,7 +154,9 @@ impl Forest {
 pub(crate) fn check(features: &Features, labels: &Labels, params: &Params) -> Result<(), ForestError> {
     params.check(features.width())?;
     if features.rows() != labels.rows() {
-        return Err(TableError::Length { what: "the label table", found: labels.rows(), expected: features.rows() }.into());
+        return Err(
+            TableError::Length { what: "the label table", found: labels.rows(), expected: features.rows() }.into()
+        );
     }
     let unknown = (0..labels.outputs()).find(|&k| (0..labels.rows()).all(|r| labels.get(r, k).is_none()));
     match unknown {

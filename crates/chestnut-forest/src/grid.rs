@@ -163,7 +163,13 @@ pub type FoldScores = Vec<Vec<Option<f64>>>;
 ///
 /// # Errors
 /// As [`crate::Forest::fit`].
-pub fn nested_predictions(features: &Features, labels: &Labels, fold: &Fold, grid: &Grid, growth: &Params) -> Result<Vec<Vec<f64>>, ForestError> {
+pub fn nested_predictions(
+    features: &Features,
+    labels: &Labels,
+    fold: &Fold,
+    grid: &Grid,
+    growth: &Params,
+) -> Result<Vec<Vec<f64>>, ForestError> {
     let train = features.select(&fold.train);
     let train_labels = labels.select(&fold.train);
     check(&train, &train_labels, growth)?;
@@ -206,7 +212,13 @@ pub fn nested_predictions(features: &Features, labels: &Labels, fold: &Fold, gri
 ///
 /// # Errors
 /// As [`crate::Forest::fit`].
-pub fn score_growth(features: &Features, labels: &Labels, fold: &Fold, grid: &Grid, growth: &Params) -> Result<FoldScores, ForestError> {
+pub fn score_growth(
+    features: &Features,
+    labels: &Labels,
+    fold: &Fold,
+    grid: &Grid,
+    growth: &Params,
+) -> Result<FoldScores, ForestError> {
     let predictions = nested_predictions(features, labels, fold, grid, growth)?;
     Ok(predictions.par_iter().map(|p| label_aucs(p, labels, &fold.test)).collect())
 }
@@ -248,10 +260,7 @@ pub fn rank(grid: &Grid, seed: u64, scores: &[Vec<FoldScores>]) -> Vec<GridRow> 
     for (growth, folds) in grid.growths(seed).iter().zip(scores) {
         for (i, params) in grid.nested(growth).into_iter().enumerate() {
             let outputs = folds.first().and_then(|f| f.get(i)).map_or(0, Vec::len);
-            let macros: Vec<f64> = folds
-                .iter()
-                .filter_map(|fold| mean(fold[i].iter().flatten().copied()))
-                .collect();
+            let macros: Vec<f64> = folds.iter().filter_map(|fold| mean(fold[i].iter().flatten().copied())).collect();
             let labels = (0..outputs).map(|k| mean(folds.iter().filter_map(|f| f[i][k]))).collect();
             let not_estimable = folds.iter().map(|f| f[i].iter().filter(|a| a.is_none()).count()).sum();
             let Some(average) = mean(macros.iter().copied()) else { continue };
@@ -261,7 +270,17 @@ pub fn rank(grid: &Grid, seed: u64, scores: &[Vec<FoldScores>]) -> Vec<GridRow> 
         }
     }
     rows.sort_by(|a, b| {
-        let simple = |p: &Params| (p.trees, p.max_depth, usize::MAX - p.min_samples_leaf, usize::MAX - p.min_samples_split, p.criterion, p.max_features, p.bootstrap);
+        let simple = |p: &Params| {
+            (
+                p.trees,
+                p.max_depth,
+                usize::MAX - p.min_samples_leaf,
+                usize::MAX - p.min_samples_split,
+                p.criterion,
+                p.max_features,
+                p.bootstrap,
+            )
+        };
         b.mean.total_cmp(&a.mean).then_with(|| simple(&a.params).cmp(&simple(&b.params)))
     });
     rows
@@ -276,7 +295,13 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 ///
 /// # Errors
 /// As [`crate::Forest::fit`], for any setting and fold.
-pub fn grid_search(features: &Features, labels: &Labels, folds: &[Fold], grid: &Grid, seed: u64) -> Result<Vec<GridRow>, ForestError> {
+pub fn grid_search(
+    features: &Features,
+    labels: &Labels,
+    folds: &[Fold],
+    grid: &Grid,
+    seed: u64,
+) -> Result<Vec<GridRow>, ForestError> {
     grid.check(features, labels)?;
     let scores = grid
         .growths(seed)

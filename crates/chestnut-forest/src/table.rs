@@ -43,7 +43,9 @@ pub enum TableError {
         limit: usize,
     },
     /// A NaN or an infinity.
-    #[error("row {row}, feature {feature} is {value}; features must be finite: was this image embedded with damaged weights?")]
+    #[error(
+        "row {row}, feature {feature} is {value}; features must be finite: was this image embedded with damaged weights?"
+    )]
     NotFinite {
         /// Row, from 0.
         row: usize,
@@ -75,7 +77,7 @@ impl Features {
     /// [`TableError`] if it is empty, ragged, too large or holds a value that is not finite.
     pub fn new(values: Vec<f32>, width: usize) -> Result<Self, TableError> {
         if width == 0 || values.is_empty() {
-            let rows = if width == 0 { 0 } else { values.len() / width };
+            let rows = values.len().checked_div(width).unwrap_or(0);
             return Err(TableError::Empty { rows, features: width, outputs: 1 });
         }
         if values.len() > MAX_VALUES {
@@ -83,7 +85,11 @@ impl Features {
         }
         let rows = values.len() / width;
         if rows * width != values.len() {
-            return Err(TableError::Length { what: "the feature table", found: values.len(), expected: (rows + 1) * width });
+            return Err(TableError::Length {
+                what: "the feature table",
+                found: values.len(),
+                expected: (rows + 1) * width,
+            });
         }
         if rows > MAX_ROWS {
             return Err(TableError::TooLarge { what: "rows", found: rows, limit: MAX_ROWS });

@@ -101,8 +101,12 @@ impl Sorted {
         let mut values = vec![0.0; rows * width];
         let mut ranks = vec![0; rows * width];
         let mut order = vec![0; rows * width];
-        values.par_chunks_mut(rows).zip(ranks.par_chunks_mut(rows)).zip(order.par_chunks_mut(rows)).enumerate().for_each(
-            |(f, ((values, ranks), order))| {
+        values
+            .par_chunks_mut(rows)
+            .zip(ranks.par_chunks_mut(rows))
+            .zip(order.par_chunks_mut(rows))
+            .enumerate()
+            .for_each(|(f, ((values, ranks), order))| {
                 for (r, v) in values.iter_mut().enumerate() {
                     *v = features.row(r)[f];
                 }
@@ -115,8 +119,7 @@ impl Sorted {
                     }
                     ranks[order[i] as usize] = rank;
                 }
-            },
-        );
+            });
         Self { values, ranks, order, rows, width }
     }
 }
@@ -195,7 +198,11 @@ impl<'a> Ground<'a> {
             let node = &mut members[from..to];
             let totals = Totals::of(node.iter().map(|&r| rows[r as usize]), outputs);
             grower.push(&totals, node.len(), parent);
-            if depth >= self.params.max_depth || node.len() < self.params.min_samples_split || node.len() < 2 * self.params.min_samples_leaf || totals.pure() {
+            if depth >= self.params.max_depth
+                || node.len() < self.params.min_samples_split
+                || node.len() < 2 * self.params.min_samples_leaf
+                || totals.pure()
+            {
                 continue;
             }
             let Some(split) = grower.best_split(node, &totals, path) else { continue };
@@ -204,7 +211,9 @@ impl<'a> Ground<'a> {
             let side = |rows_of: &[u32]| Totals::of(rows_of.iter().map(|&r| rows[r as usize]), outputs);
             let (l, r) = (side(&node[..left]), side(&node[left..]));
             let criterion = self.params.criterion;
-            let gain = totals.weight * totals.impurity(criterion) - l.weight * l.impurity(criterion) - r.weight * r.impurity(criterion);
+            let gain = totals.weight * totals.impurity(criterion)
+                - l.weight * l.impurity(criterion)
+                - r.weight * r.impurity(criterion);
             let this = &mut grower.tree.nodes[at];
             (this.feature, this.threshold, this.gain) = (split.feature, split.threshold, gain.max(0.0));
             open.push((from + left, to, mix(path ^ 0x5249_4748_5400), depth + 1, at as u32));
@@ -264,7 +273,14 @@ impl<S: Score> Grower<'_, S> {
             };
             self.tree.shares.push(if totals.known[k] > 0.0 { totals.positive[k] / totals.known[k] } else { inherited });
         }
-        self.tree.nodes.push(Node { feature: LEAF, threshold: 0.0, right: 0, rows: rows as u32, weight: totals.weight, gain: 0.0 });
+        self.tree.nodes.push(Node {
+            feature: LEAF,
+            threshold: 0.0,
+            right: 0,
+            rows: rows as u32,
+            weight: totals.weight,
+            gain: 0.0,
+        });
     }
 
     fn best_split(&mut self, node: &[u32], totals: &Totals, path: u64) -> Option<Split> {
@@ -346,7 +362,13 @@ impl<S: Score> Grower<'_, S> {
     }
 
     /// As [`Self::best_threshold`], for one threshold drawn between the smallest and the largest value.
-    fn random_threshold(&mut self, node: &[u32], totals: &Totals, feature: u32, draw: &mut Stream) -> Option<Option<Split>> {
+    fn random_threshold(
+        &mut self,
+        node: &[u32],
+        totals: &Totals,
+        feature: u32,
+        draw: &mut Stream,
+    ) -> Option<Option<Split>> {
         let n = self.sorted.rows;
         let values = &self.sorted.values[feature as usize * n..][..n];
         let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);

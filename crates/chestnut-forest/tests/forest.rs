@@ -2,7 +2,10 @@
 
 #![allow(missing_docs)]
 
-use chestnut_forest::{ClassWeight, Criterion, Features, Fold, Forest, Grid, Labels, Learner, MaxFeatures, Params, grid_search, nested_predictions};
+use chestnut_forest::{
+    ClassWeight, Criterion, Features, Fold, Forest, Grid, Labels, Learner, MaxFeatures, Params, grid_search,
+    nested_predictions,
+};
 use chestnut_stats::random::Stream;
 
 /// Rows with a few informative features and `outputs` labels; some labels unknown if `blanks`.
@@ -25,7 +28,9 @@ fn table(rows: usize, width: usize, outputs: usize, blanks: bool, seed: u64) -> 
 fn nested_equals_separate_bit_for_bit() {
     let mut draw = Stream::keyed(1, "settings");
     let mut compared = 0;
-    for (case, learner) in [Learner::DecisionTree, Learner::RandomForest, Learner::ExtraTrees].into_iter().cycle().take(6).enumerate() {
+    for (case, learner) in
+        [Learner::DecisionTree, Learner::RandomForest, Learner::ExtraTrees].into_iter().cycle().take(6).enumerate()
+    {
         let (features, labels) = table(120, 30, 4, case >= 3, case as u64);
         let fold = Fold { train: (0..90).collect(), test: (90..120).collect() };
         let mut grid = Grid::paper(learner);
@@ -39,7 +44,8 @@ fn nested_equals_separate_bit_for_bit() {
                 if draw.uniform() > 0.06 {
                     continue;
                 }
-                let alone = Forest::fit(&features.select(&fold.train), &labels.select(&fold.train), params).expect("fits");
+                let alone =
+                    Forest::fit(&features.select(&fold.train), &labels.select(&fold.train), params).expect("fits");
                 let expected = alone.predict(&features.select(&fold.test)).expect("predicts");
                 assert!(expected.iter().zip(predictions).all(|(a, b)| a.to_bits() == b.to_bits()), "{params}");
                 compared += 1;
@@ -79,7 +85,13 @@ fn out_of_bag_is_for_bootstrap_only() {
     assert!(plain.out_of_bag(&features, &labels).expect("runs").iter().all(Option::is_none));
     params.bootstrap = true;
     let forest = Forest::fit(&features, &labels, &params).expect("fits");
-    assert!(forest.out_of_bag(&features, &labels).expect("runs").iter().all(|p| p.is_some_and(|p| (0.0..=1.0).contains(&p))));
+    assert!(
+        forest
+            .out_of_bag(&features, &labels)
+            .expect("runs")
+            .iter()
+            .all(|p| p.is_some_and(|p| (0.0..=1.0).contains(&p)))
+    );
 }
 
 #[test]
@@ -94,7 +106,12 @@ fn odd_tables_are_refused_or_handled() {
     let forest = Forest::fit(&constant, &one_class, &Params::extra_trees(0)).expect("fits");
     assert_eq!(forest.predict(&constant).expect("predicts")[0], 1.0);
     let blank = Labels::new(&[None; 10], 1).expect("whole");
-    assert!(Forest::fit(&constant, &blank, &Params::random_forest(0)).expect_err("nothing known").to_string().contains("no known value"));
+    assert!(
+        Forest::fit(&constant, &blank, &Params::random_forest(0))
+            .expect_err("nothing known")
+            .to_string()
+            .contains("no known value")
+    );
     let too_many = Params { max_features: MaxFeatures::Count(3), ..Params::random_forest(0) };
     assert!(Forest::fit(&constant, &labels, &too_many).expect_err("too many").to_string().contains("1 to 2"));
     let (wide, wide_labels) = table(50, 3000, 2, false, 1);
@@ -119,7 +136,10 @@ fn balanced_weights_lift_a_rare_label() {
 fn grid_search_ranks_and_breaks_ties_simply() {
     let (features, labels) = table(90, 12, 2, false, 6);
     let folds: Vec<Fold> = (0..3)
-        .map(|f| Fold { train: (0..90).filter(|r| r % 3 != f).collect(), test: (0..90).filter(|r| r % 3 == f).collect() })
+        .map(|f| Fold {
+            train: (0..90).filter(|r| r % 3 != f).collect(),
+            test: (0..90).filter(|r| r % 3 == f).collect(),
+        })
         .collect();
     let mut grid = Grid::paper(Learner::RandomForest);
     grid.trees = vec![5, 10];

@@ -197,7 +197,9 @@ impl Engine {
                     let si = layout.shapes[*input];
                     let (from, addend) = (value(*input), addend.map(value));
                     let (inside, outside) = (si.height * si.width * LANES, so.height * so.width * LANES);
-                    let border = |length, side: usize| window.padding.resolve(length, window.size[side], window.stride).map_or(0, |r| r.0);
+                    let border = |length, side: usize| {
+                        window.padding.resolve(length, window.size[side], window.stride).map_or(0, |r| r.0)
+                    };
                     let isa = self.isa;
                     self.pool.run(blocks(so.channels) * batch, &|_, plane| {
                         let job = PoolJob {
@@ -223,7 +225,9 @@ impl Engine {
                     let isa = self.isa;
                     self.pool.run(blocks(so.channels) * batch, &|_, plane| {
                         let (at, len, block) = (plane * pixels * LANES, pixels * LANES, plane / batch);
-                        let vector = |v: &Option<Aligned>| v.as_ref().map_or(null(), |v| v.as_slice()[block * LANES..][..LANES].as_ptr());
+                        let vector = |v: &Option<Aligned>| {
+                            v.as_ref().map_or(null(), |v| v.as_slice()[block * LANES..][..LANES].as_ptr())
+                        };
                         let job = Affine {
                             input: from.part(at, len).read(),
                             output: output.part(at, len).write(),
@@ -244,7 +248,14 @@ impl Engine {
                     for plane in 0..blocks(so.channels) * batch {
                         let to = output.part(plane * LANES, LANES).write();
                         // SAFETY: `part` checked both sides; only this thread runs.
-                        unsafe { elementwise::mean(self.isa, from.part(plane * pixels * LANES, pixels * LANES).read(), pixels, to) };
+                        unsafe {
+                            elementwise::mean(
+                                self.isa,
+                                from.part(plane * pixels * LANES, pixels * LANES).read(),
+                                pixels,
+                                to,
+                            )
+                        };
                     }
                 }
                 Work::Dense { input, kernel, bias, activation } => {
@@ -256,7 +267,12 @@ impl Engine {
             if let Some(times) = &mut times {
                 let node = self.graph.nodes.iter().position(|n| n.name == step.name);
                 let multiply_adds = node.map_or(0, |id| self.graph.node_multiply_adds(id, &layout.shapes));
-                times.push(StepTime { name: step.name.clone(), kind: step.kind(), multiply_adds, time: start.elapsed() });
+                times.push(StepTime {
+                    name: step.name.clone(),
+                    kind: step.kind(),
+                    multiply_adds,
+                    time: start.elapsed(),
+                });
             }
         }
         // SAFETY: all workers are done.

@@ -67,7 +67,15 @@ pub(crate) fn memory(c: &Convolution, input: Shape, output: Shape, batch: usize,
 }
 
 /// Runs a convolution. `image` is the network's input, used by the first layer.
-pub(crate) fn convolution(cx: &mut Context, c: &Convolution, image: &[f32], input: Span, shapes: (Shape, Shape), output: Span, residual: Option<Span>) {
+pub(crate) fn convolution(
+    cx: &mut Context,
+    c: &Convolution,
+    image: &[f32],
+    input: Span,
+    shapes: (Shape, Shape),
+    output: Span,
+    residual: Option<Span>,
+) {
     match c.algorithm {
         Algorithm::Pointwise => pointwise(cx, c, input, shapes, output, residual),
         Algorithm::Window => window(cx, c, input, shapes, output, residual),
@@ -97,7 +105,14 @@ fn panels(widths: &[usize]) -> Vec<(usize, usize)> {
         .collect()
 }
 
-fn pointwise(cx: &mut Context, c: &Convolution, input: Span, (si, so): (Shape, Shape), output: Span, residual: Option<Span>) {
+fn pointwise(
+    cx: &mut Context,
+    c: &Convolution,
+    input: Span,
+    (si, so): (Shape, Shape),
+    output: Span,
+    residual: Option<Span>,
+) {
     let isa = cx.isa;
     let pixels = cx.batch * so.height * so.width;
     let depth_blocks = blocks(si.channels);
@@ -107,7 +122,8 @@ fn pointwise(cx: &mut Context, c: &Convolution, input: Span, (si, so): (Shape, S
     let panels = panels(&c.widths);
     let part = pack_pixels(depth, pixels, cx.pool.threads());
     let parts = pixels.div_ceil(part);
-    let groups = if parts < 2 * cx.pool.threads() { (2 * cx.pool.threads()).div_ceil(parts).min(panels.len()) } else { 1 };
+    let groups =
+        if parts < 2 * cx.pool.threads() { (2 * cx.pool.threads()).div_ceil(parts).min(panels.len()) } else { 1 };
     let in_place = matches!(c.source, Source::InPlace);
     let distance = if in_place { in_plane } else { part * LANES };
     let offsets: Vec<usize> = (0..depth_blocks).map(|b| b * distance).collect();
@@ -132,9 +148,10 @@ fn pointwise(cx: &mut Context, c: &Convolution, input: Span, (si, so): (Shape, S
                         shift: shift.as_slice()[b * LANES..][..LANES].as_ptr(),
                         pool: *pool,
                     },
-                    Source::Depthwise { kernel, rectify, .. } => {
-                        Kind::Depthwise { kernel: kernel.as_slice()[b * 9 * LANES..][..9 * LANES].as_ptr(), rectify: *rectify }
-                    }
+                    Source::Depthwise { kernel, rectify, .. } => Kind::Depthwise {
+                        kernel: kernel.as_slice()[b * 9 * LANES..][..9 * LANES].as_ptr(),
+                        rectify: *rectify,
+                    },
                     Source::Stride(stride) => Kind::Stride(*stride),
                     Source::InPlace => unreachable!("read in place"),
                 };
@@ -196,10 +213,20 @@ fn bordered(window: &Window, input: Shape, output: Shape) -> (usize, usize) {
     // Without a border the input is read in place, whatever lies beyond the last window.
     let row_border = top > 0 || rows > input.height;
     let column_border = left > 0 || columns > input.width;
-    (if row_border { rows.max(top + input.height) } else { input.height }, if column_border { columns.max(left + input.width) } else { input.width })
+    (
+        if row_border { rows.max(top + input.height) } else { input.height },
+        if column_border { columns.max(left + input.width) } else { input.width },
+    )
 }
 
-fn window(cx: &mut Context, c: &Convolution, input: Span, (si, so): (Shape, Shape), output: Span, residual: Option<Span>) {
+fn window(
+    cx: &mut Context,
+    c: &Convolution,
+    input: Span,
+    (si, so): (Shape, Shape),
+    output: Span,
+    residual: Option<Span>,
+) {
     let isa = cx.isa;
     let depth_blocks = blocks(si.channels);
     let (rows, columns) = bordered(&c.window, si, so);
@@ -213,7 +240,9 @@ fn window(cx: &mut Context, c: &Convolution, input: Span, (si, so): (Shape, Shap
             let from = input.part(plane * si.height * si.width * LANES, si.height * si.width * LANES);
             let to = copy.part(plane * rows * columns * LANES, rows * columns * LANES);
             // SAFETY: the input is not written during this step, and each item has a plane of its own.
-            unsafe { copy_with_border(from.slice(), si.width * LANES, to.slice_mut(), columns * LANES, top, left * LANES) };
+            unsafe {
+                copy_with_border(from.slice(), si.width * LANES, to.slice_mut(), columns * LANES, top, left * LANES)
+            };
         });
         copy
     };
@@ -226,11 +255,25 @@ fn window(cx: &mut Context, c: &Convolution, input: Span, (si, so): (Shape, Shap
     }
     // A window one pixel wide runs over row ends, so that small images fill the tiles.
     let flat = c.window.size[1] == 1 && c.window.stride == 1;
-    let geometry = Rows { offsets: &offsets, depth: LANES, pixel: c.window.stride * LANES, image, row: c.window.stride * columns * LANES, flat };
+    let geometry = Rows {
+        offsets: &offsets,
+        depth: LANES,
+        pixel: c.window.stride * LANES,
+        image,
+        row: c.window.stride * columns * LANES,
+        flat,
+    };
     run_rows(cx.pool, isa, c, source, &geometry, batch, so, output, residual);
 }
 
-fn first_layer(cx: &mut Context, c: &Convolution, image: &[f32], (si, so): (Shape, Shape), output: Span, residual: Option<Span>) {
+fn first_layer(
+    cx: &mut Context,
+    c: &Convolution,
+    image: &[f32],
+    (si, so): (Shape, Shape),
+    output: Span,
+    residual: Option<Span>,
+) {
     let (rows, columns) = bordered(&c.window, si, so);
     let [top, left] = before(&c.window, si);
     let channels = si.channels;
@@ -239,12 +282,21 @@ fn first_layer(cx: &mut Context, c: &Convolution, image: &[f32], (si, so): (Shap
         let from = &image[i * si.height * si.width * channels..][..si.height * si.width * channels];
         let to = copy.part(i * rows * columns * channels, rows * columns * channels);
         // SAFETY: each item has an image of its own.
-        unsafe { copy_with_border(from, si.width * channels, to.slice_mut(), columns * channels, top, left * channels) };
+        unsafe {
+            copy_with_border(from, si.width * channels, to.slice_mut(), columns * channels, top, left * channels)
+        };
     });
     // Pixels are unblocked, so one row of the window is one stretch of memory.
     let offsets: Vec<usize> = (0..c.window.size[0]).map(|ky| ky * columns * channels).collect();
     let pixel = c.window.stride * channels;
-    let geometry = Rows { offsets: &offsets, depth: c.window.size[1] * channels, pixel, image: rows * columns * channels, row: pixel * columns, flat: false };
+    let geometry = Rows {
+        offsets: &offsets,
+        depth: c.window.size[1] * channels,
+        pixel,
+        image: rows * columns * channels,
+        row: pixel * columns,
+        flat: false,
+    };
     run_rows(cx.pool, cx.isa, c, copy, &geometry, cx.batch, so, output, residual);
 }
 
@@ -274,14 +326,28 @@ struct Rows<'a> {
 }
 
 #[allow(clippy::too_many_arguments, reason = "the parts of one step")]
-fn run_rows(pool: &mut Pool, isa: Isa, c: &Convolution, input: Span, g: &Rows, batch: usize, so: Shape, output: Span, residual: Option<Span>) {
+fn run_rows(
+    pool: &mut Pool,
+    isa: Isa,
+    c: &Convolution,
+    input: Span,
+    g: &Rows,
+    batch: usize,
+    so: Shape,
+    output: Span,
+    residual: Option<Span>,
+) {
     let plane = batch * so.height * so.width * LANES;
     let depth = g.offsets.len() * g.depth;
     let panels = panels(&c.widths);
     // Enough rows per item that a panel of weights is used for a few hundred pixels.
     let rows = 256_usize.div_ceil(so.width).min(so.height.div_ceil(if batch == 1 { pool.threads() } else { 1 })).max(1);
     let parts = so.height.div_ceil(rows);
-    let groups = if batch * parts < 2 * pool.threads() { (2 * pool.threads()).div_ceil(batch * parts).min(panels.len()) } else { 1 };
+    let groups = if batch * parts < 2 * pool.threads() {
+        (2 * pool.threads()).div_ceil(batch * parts).min(panels.len())
+    } else {
+        1
+    };
     assert!(c.weights.len() == depth * blocks(so.channels) * LANES && output.len() >= blocks(so.channels) * plane);
     assert!(residual.is_none_or(|r| r.len() >= output.len()));
     let (weights, bias) = (Address(c.weights.as_slice().as_ptr()), Address(c.bias.as_slice().as_ptr()));
@@ -347,7 +413,14 @@ impl Geometry {
     }
 }
 
-fn winograd_convolution(cx: &mut Context, c: &Convolution, input: Span, (si, so): (Shape, Shape), output: Span, residual: Option<Span>) {
+fn winograd_convolution(
+    cx: &mut Context,
+    c: &Convolution,
+    input: Span,
+    (si, so): (Shape, Shape),
+    output: Span,
+    residual: Option<Span>,
+) {
     let g = Geometry::new(c, si, so, cx.batch, cx.pool.threads());
     let isa = cx.isa;
     let [border, _] = before(&c.window, si);
@@ -356,18 +429,19 @@ fn winograd_convolution(cx: &mut Context, c: &Convolution, input: Span, (si, so)
     let panels = panels(&c.widths);
     assert!(c.weights.len() == POSITIONS * g.depth * g.columns);
     let (weights, bias) = (Address(c.weights.as_slice().as_ptr()), Address(c.bias.as_slice().as_ptr()));
-    let tiles_of = |plane: *const f32, shape: Shape, first: usize, count: usize, transformed: *mut f32, position: usize| Tiles {
-        plane,
-        height: shape.height,
-        width: shape.width,
-        tile_rows: g.tile_rows,
-        tile_columns: g.tile_columns,
-        border,
-        first,
-        count,
-        transformed,
-        position,
-    };
+    let tiles_of =
+        |plane: *const f32, shape: Shape, first: usize, count: usize, transformed: *mut f32, position: usize| Tiles {
+            plane,
+            height: shape.height,
+            width: shape.width,
+            tile_rows: g.tile_rows,
+            tile_columns: g.tile_columns,
+            border,
+            first,
+            count,
+            transformed,
+            position,
+        };
     // Transformed inputs `[position][block][tile][16]`, products `[position][block][tile][16]` behind them.
     let chunk = g.chunk;
     let products = POSITIONS * g.depth * chunk;
@@ -375,7 +449,9 @@ fn winograd_convolution(cx: &mut Context, c: &Convolution, input: Span, (si, so)
         let to = memory.part((block * chunk + skip) * LANES, (POSITIONS - 1) * g.depth * chunk + count * LANES);
         let from = input.part(block * in_plane, in_plane).read();
         // SAFETY: `part` checked both sides; blocks and tiles differ between items.
-        unsafe { winograd::transform_input(isa, &tiles_of(from, si, first + skip, count, to.write(), g.depth * chunk)) };
+        unsafe {
+            winograd::transform_input(isa, &tiles_of(from, si, first + skip, count, to.write(), g.depth * chunk))
+        };
     };
     let multiply = |memory: Span, position: usize, (width, block): (usize, usize), count: usize, offsets: &[usize]| {
         let start = products + (position * column_blocks + block) * chunk * LANES;
@@ -398,7 +474,8 @@ fn winograd_convolution(cx: &mut Context, c: &Convolution, input: Span, (si, so)
         unsafe { matmul::run(isa, &run) };
     };
     let transform_out = |memory: Span, block: usize, first: usize, skip: usize, count: usize| {
-        let from = memory.part(products + (block * chunk + skip) * LANES, (POSITIONS - 1) * g.columns * chunk + count * LANES);
+        let from =
+            memory.part(products + (block * chunk + skip) * LANES, (POSITIONS - 1) * g.columns * chunk + count * LANES);
         let tiles = tiles_of(null(), so, first + skip, count, from.write(), g.columns * chunk);
         let outputs = Outputs {
             tiles,
@@ -431,7 +508,9 @@ fn winograd_convolution(cx: &mut Context, c: &Convolution, input: Span, (si, so)
     for first in (0..g.tiles).step_by(chunk) {
         let count = chunk.min(g.tiles - first);
         cx.pool.run(depth_blocks, &|_, b| transform_in(memory, b, first, 0, count));
-        cx.pool.run(POSITIONS, &|_, position| panels.iter().for_each(|&panel| multiply(memory, position, panel, count, &offsets)));
+        cx.pool.run(POSITIONS, &|_, position| {
+            panels.iter().for_each(|&panel| multiply(memory, position, panel, count, &offsets))
+        });
         cx.pool.run(column_blocks, &|_, b| transform_out(memory, b, first, 0, count));
     }
 }

@@ -22,11 +22,13 @@ mod execute;
 mod kernels;
 mod layout;
 mod memory;
+mod peak;
 mod plan;
 mod pool;
 pub mod reference;
 mod simd;
 
 pub use engine::{Engine, MAX_GROUP, Options, RunError, StepTime, Taps};
+pub use peak::measure_peak;
 pub use plan::PlanError;
 pub use simd::Isa;

@@ -62,7 +62,9 @@ fn choose(window: &Window, inputs: usize, from_image: bool, allow_winograd: bool
     match window {
         _ if from_image => Algorithm::Image,
         Window { size: [1, 1], .. } => Algorithm::Pointwise,
-        Window { size: [3, 3], stride: 1, padding } if allow_winograd && inputs >= LANES && *padding != Padding::Each(2) => {
+        Window { size: [3, 3], stride: 1, padding }
+            if allow_winograd && inputs >= LANES && *padding != Padding::Each(2) =>
+        {
             Algorithm::Winograd
         }
         _ => Algorithm::Window,
@@ -103,11 +105,29 @@ pub(crate) struct Step {
 /// What a step does.
 pub(crate) enum Work {
     Convolution(Box<Convolution>),
-    Pool { input: NodeId, window: Window, maximum: bool, addend: Option<NodeId> },
+    Pool {
+        input: NodeId,
+        window: Window,
+        maximum: bool,
+        addend: Option<NodeId>,
+    },
     /// input * scale + shift + factor * addend, then ReLU if asked.
-    Affine { input: NodeId, scale: Option<Aligned>, shift: Option<Aligned>, addend: Option<(NodeId, f32)>, relu: bool },
-    Mean { input: NodeId },
-    Dense { input: NodeId, kernel: Vec<f32>, bias: Vec<f32>, activation: Activation },
+    Affine {
+        input: NodeId,
+        scale: Option<Aligned>,
+        shift: Option<Aligned>,
+        addend: Option<(NodeId, f32)>,
+        relu: bool,
+    },
+    Mean {
+        input: NodeId,
+    },
+    Dense {
+        input: NodeId,
+        kernel: Vec<f32>,
+        bias: Vec<f32>,
+        activation: Activation,
+    },
 }
 
 impl Step {
@@ -164,8 +184,17 @@ pub(crate) fn compile(graph: &Graph, mut weights: Weights, isa: Isa, allow_winog
         node.inputs.iter().for_each(|&i| consumers[i].push(id));
     }
     let home = place_concats(graph)?;
-    let mut compiler =
-        Compiler { graph, channels: graph.channels(), consumers, weights: &mut weights, isa, allow_winograd, done: vec![false; graph.nodes.len()], lazy: Vec::new(), steps: Vec::new() };
+    let mut compiler = Compiler {
+        graph,
+        channels: graph.channels(),
+        consumers,
+        weights: &mut weights,
+        isa,
+        allow_winograd,
+        done: vec![false; graph.nodes.len()],
+        lazy: Vec::new(),
+        steps: Vec::new(),
+    };
     compiler.lazy.resize_with(graph.nodes.len(), || None);
     for id in 0..graph.nodes.len() {
         if !compiler.done[id] {
@@ -185,11 +214,14 @@ fn place_concats(graph: &Graph) -> Result<Vec<Option<(NodeId, usize)>>, PlanErro
         }
         let (root, mut block) = *home[id].get_or_insert((id, 0));
         for &input in &node.inputs {
-            if channels[input] % LANES != 0 {
+            if !channels[input].is_multiple_of(LANES) {
                 return Err(PlanError::OddConcat { layer: node.name.clone(), channels: channels[input] });
             }
             if home[input].is_some() || input == 0 {
-                return Err(PlanError::Unsupported { layer: node.name.clone(), what: "a tensor in two concatenations" });
+                return Err(PlanError::Unsupported {
+                    layer: node.name.clone(),
+                    what: "a tensor in two concatenations",
+                });
             }
             home[input] = Some((root, block));
             block += blocks(channels[input]);
@@ -239,7 +271,8 @@ impl Compiler<'_> {
     fn fold(&mut self, id: NodeId) -> (Vec<f64>, Vec<f64>) {
         let Op::BatchNorm { epsilon, scale } = *self.op(id) else { unreachable!("only called on BatchNorm") };
         let gamma = if scale { self.take(id, "gamma") } else { vec![1.0; self.channels[id]] };
-        let (beta, mean, variance) = (self.take(id, "beta"), self.take(id, "moving_mean"), self.take(id, "moving_variance"));
+        let (beta, mean, variance) =
+            (self.take(id, "beta"), self.take(id, "moving_mean"), self.take(id, "moving_variance"));
         let scale: Vec<f64> = gamma
             .iter()
             .zip(&variance)
@@ -267,10 +300,16 @@ impl Compiler<'_> {
                     _ => (inputs[0], false),
                 };
                 let fits = matches!(window, Window { size: [3, 3], stride: 1, .. })
-                    && matches!(self.next(id).map(|n| self.op(n)), Some(Op::Conv { window: Window { size: [1, 1], stride: 1, .. }, .. }));
+                    && matches!(
+                        self.next(id).map(|n| self.op(n)),
+                        Some(Op::Conv { window: Window { size: [1, 1], stride: 1, .. }, .. })
+                    );
                 if !fits {
                     let layer = self.graph.nodes[id].name.clone();
-                    return Err(PlanError::Unsupported { layer, what: "a depthwise convolution other than 3x3 before a 1x1" });
+                    return Err(PlanError::Unsupported {
+                        layer,
+                        what: "a depthwise convolution other than 3x3 before a 1x1",
+                    });
                 }
                 self.lazy[id] = Some(Lazy::Depthwise { input, kernel, window, rectify });
             }
@@ -287,7 +326,11 @@ impl Compiler<'_> {
                     self.lazy[output] = Some(Lazy::PreActivation { input: inputs[0], scale, shift });
                 } else {
                     let (scale, shift) = (Some(scale), Some(shift));
-                    self.push(id, output, Work::Affine { input: inputs[0], scale, shift, addend: None, relu: relu.is_some() });
+                    self.push(
+                        id,
+                        output,
+                        Work::Affine { input: inputs[0], scale, shift, addend: None, relu: relu.is_some() },
+                    );
                 }
             }
             Op::Relu => {
@@ -295,7 +338,11 @@ impl Compiler<'_> {
                 if only_depthwise {
                     self.lazy[id] = Some(Lazy::Rectified { input: inputs[0] });
                 } else {
-                    self.push(id, id, Work::Affine { input: inputs[0], scale: None, shift: None, addend: None, relu: true });
+                    self.push(
+                        id,
+                        id,
+                        Work::Affine { input: inputs[0], scale: None, shift: None, addend: None, relu: true },
+                    );
                 }
             }
             Op::Add { scale } => {
@@ -303,7 +350,11 @@ impl Compiler<'_> {
                 let output = relu.unwrap_or(id);
                 self.done[output] = true;
                 let addend = Some((inputs[1], scale));
-                self.push(id, output, Work::Affine { input: inputs[0], scale: None, shift: None, addend, relu: relu.is_some() });
+                self.push(
+                    id,
+                    output,
+                    Work::Affine { input: inputs[0], scale: None, shift: None, addend, relu: relu.is_some() },
+                );
             }
             Op::MaxPool(window) => {
                 let add = self.next(id).and_then(|n| self.other_operand(n, id)).filter(|&(_, _, scale)| scale == 1.0);
@@ -311,7 +362,9 @@ impl Compiler<'_> {
                 self.done[output] = true;
                 self.push(id, output, Work::Pool { input: inputs[0], window, maximum: true, addend });
             }
-            Op::AvgPool(window) => self.push(id, id, Work::Pool { input: inputs[0], window, maximum: false, addend: None }),
+            Op::AvgPool(window) => {
+                self.push(id, id, Work::Pool { input: inputs[0], window, maximum: false, addend: None })
+            }
             Op::GlobalAvgPool => self.push(id, id, Work::Mean { input: inputs[0] }),
             Op::Dense { activation, .. } => {
                 let (kernel, bias) = (self.take(id, "kernel"), self.take(id, "bias"));
@@ -331,9 +384,17 @@ impl Compiler<'_> {
         (rides && other < id && self.done[other] && self.lazy[other].is_none()).then_some((sum, other, factor))
     }
 
-    fn convolution(&mut self, id: NodeId, input: NodeId, window: Window, filters: usize, bias: bool) -> Result<(), PlanError> {
+    fn convolution(
+        &mut self,
+        id: NodeId,
+        input: NodeId,
+        window: Window,
+        filters: usize,
+        bias: bool,
+    ) -> Result<(), PlanError> {
         let kernel = self.take(id, "kernel");
-        let mut shift: Vec<f64> = if bias { self.take(id, "bias").iter().map(|&b| f64::from(b)).collect() } else { vec![0.0; filters] };
+        let mut shift: Vec<f64> =
+            if bias { self.take(id, "bias").iter().map(|&b| f64::from(b)).collect() } else { vec![0.0; filters] };
         let mut scale = vec![1.0; filters];
         let mut last = id;
         if let Some(bn) = self.next(last).filter(|&n| matches!(self.op(n), Op::BatchNorm { .. })) {
@@ -361,8 +422,12 @@ impl Compiler<'_> {
         let inputs = self.channels[input];
         let algorithm = choose(&window, inputs, input == 0, self.allow_winograd);
         let (input, mut source) = match self.lazy[input].take() {
-            Some(Lazy::PreActivation { input, scale, shift }) => (input, Source::PreActivation { scale, shift, pool: false }),
-            Some(Lazy::Depthwise { input, kernel, window, rectify }) => (input, Source::Depthwise { kernel, window, rectify }),
+            Some(Lazy::PreActivation { input, scale, shift }) => {
+                (input, Source::PreActivation { scale, shift, pool: false })
+            }
+            Some(Lazy::Depthwise { input, kernel, window, rectify }) => {
+                (input, Source::Depthwise { kernel, window, rectify })
+            }
             Some(Lazy::Rectified { .. }) => unreachable!("only made for depthwise convolutions"),
             None => (input, Source::InPlace),
         };
@@ -388,7 +453,17 @@ impl Compiler<'_> {
         let widths = matmul::panel_widths(blocks(filters), self.isa.max_width());
         let weights = pack(algorithm, &kernel, &scale, &window, inputs, filters, &widths);
         drop(kernel);
-        let convolution = Convolution { input, residual, window, algorithm, source, widths, weights, bias: padded(&shift), relu: relu.is_some() };
+        let convolution = Convolution {
+            input,
+            residual,
+            window,
+            algorithm,
+            source,
+            widths,
+            weights,
+            bias: padded(&shift),
+            relu: relu.is_some(),
+        };
         self.push(id, last, Work::Convolution(Box::new(convolution)));
         Ok(())
     }
@@ -413,10 +488,20 @@ fn depthwise_blocks(kernel: &[f32], channels: usize) -> Aligned {
 }
 
 /// Packs a kernel `[height][width][input][output]`, times `scale` per output, for its algorithm.
-fn pack(algorithm: Algorithm, kernel: &[f32], scale: &[f64], window: &Window, inputs: usize, filters: usize, widths: &[usize]) -> Aligned {
+fn pack(
+    algorithm: Algorithm,
+    kernel: &[f32],
+    scale: &[f64],
+    window: &Window,
+    inputs: usize,
+    filters: usize,
+    widths: &[usize],
+) -> Aligned {
     let taps = window.size[0] * window.size[1];
     let columns = blocks(filters) * LANES;
-    let at = |tap: usize, input: usize, output: usize| f64::from(kernel[(tap * inputs + input) * filters + output]) * scale[output];
+    let at = |tap: usize, input: usize, output: usize| {
+        f64::from(kernel[(tap * inputs + input) * filters + output]) * scale[output]
+    };
     match algorithm {
         Algorithm::Image => {
             let mut out = Aligned::zeros(taps * inputs * columns);

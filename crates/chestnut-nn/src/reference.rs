@@ -2,9 +2,9 @@
 //!
 //! It is the oracle of the fast engine's tests and takes seconds per image. It must stay naive.
 
-use chestnut_zoo::graph::{Graph, InputTooSmall, Op, Shape, Window};
 use crate::engine::activation_in_place;
 use chestnut_zoo::Weights;
+use chestnut_zoo::graph::{Graph, InputTooSmall, Op, Shape, Window};
 
 /// What one pass over one image gives.
 #[derive(Clone, Debug)]
@@ -24,7 +24,13 @@ pub struct Pass {
 ///
 /// # Panics
 /// If a tensor of the graph is missing from `weights` (check them first) or `image` has another length.
-pub fn run(graph: &Graph, weights: &Weights, image: &[f32], height: usize, width: usize) -> Result<Pass, InputTooSmall> {
+pub fn run(
+    graph: &Graph,
+    weights: &Weights,
+    image: &[f32],
+    height: usize,
+    width: usize,
+) -> Result<Pass, InputTooSmall> {
     let shapes = graph.shapes(height, width)?;
     let mut values: Vec<Vec<f64>> = Vec::with_capacity(graph.nodes.len());
     for (id, node) in graph.nodes.iter().enumerate() {
@@ -59,7 +65,8 @@ pub fn run(graph: &Graph, weights: &Weights, image: &[f32], height: usize, width
                 let one = |(i, v): (usize, &f64)| {
                     let c = i % s.channels;
                     let g = gamma.map_or(1.0, |g| f64::from(g[c]));
-                    (v - f64::from(mean[c])) / (f64::from(variance[c]) + f64::from(*epsilon)).sqrt() * g + f64::from(beta[c])
+                    (v - f64::from(mean[c])) / (f64::from(variance[c]) + f64::from(*epsilon)).sqrt() * g
+                        + f64::from(beta[c])
                 };
                 x.iter().enumerate().map(one).collect()
             }
@@ -75,7 +82,9 @@ pub fn run(graph: &Graph, weights: &Weights, image: &[f32], height: usize, width
             Op::GlobalAvgPool => {
                 let (x, s) = input(0);
                 let pixels = s.height * s.width;
-                (0..s.channels).map(|c| (0..pixels).map(|p| x[p * s.channels + c]).sum::<f64>() / pixels as f64).collect()
+                (0..s.channels)
+                    .map(|c| (0..pixels).map(|p| x[p * s.channels + c]).sum::<f64>() / pixels as f64)
+                    .collect()
             }
             Op::Add { scale } => input(0).0.iter().zip(input(1).0).map(|(a, b)| a + f64::from(*scale) * b).collect(),
             Op::Concat => {
@@ -93,7 +102,8 @@ pub fn run(graph: &Graph, weights: &Weights, image: &[f32], height: usize, width
                 let (kernel, bias) = (weight("kernel"), weight("bias"));
                 let mut sums: Vec<f64> = (0..*units)
                     .map(|u| {
-                        x.iter().enumerate().map(|(i, v)| v * f64::from(kernel[i * units + u])).sum::<f64>() + f64::from(bias[u])
+                        x.iter().enumerate().map(|(i, v)| v * f64::from(kernel[i * units + u])).sum::<f64>()
+                            + f64::from(bias[u])
                     })
                     .collect();
                 activation_in_place(&mut sums, *activation);
@@ -131,7 +141,8 @@ fn for_each_window(s: Shape, out: Shape, window: &Window, mut visit: impl FnMut(
             let mut taps = Vec::with_capacity(kh * kw);
             for ky in 0..kh {
                 for kx in 0..kw {
-                    let (y, x) = ((oy * window.stride + ky).wrapping_sub(top), (ox * window.stride + kx).wrapping_sub(left));
+                    let (y, x) =
+                        ((oy * window.stride + ky).wrapping_sub(top), (ox * window.stride + kx).wrapping_sub(left));
                     if y < s.height && x < s.width {
                         taps.push(Tap { at: (y * s.width + x) * s.channels, tap: ky * kw + kx });
                     }

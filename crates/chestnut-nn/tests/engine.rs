@@ -29,13 +29,18 @@ fn check(graph: &Graph, batch: usize, h: usize, w: usize, tolerance: f64) {
         .collect();
     for isa in Isa::available() {
         for winograd in [true, false] {
-            let mut engine = Engine::new(graph.clone(), weights.clone(), Options { threads: 2, isa, winograd }).expect("fits");
+            let mut engine =
+                Engine::new(graph.clone(), weights.clone(), Options { threads: 2, isa, winograd }).expect("fits");
             let taps = engine.run(&images, h, w, true).expect("runs");
             let per = |v: &[f32], i: usize| v[v.len() / batch * i..v.len() / batch * (i + 1)].to_vec();
             for (i, e) in expected.iter().enumerate() {
                 let map = relative(&per(&taps.feature_maps, i), &e.feature_map);
                 let embedding = relative(&per(&taps.embeddings, i), &e.embedding);
-                assert!(map < tolerance && embedding < tolerance, "{} {isa} {winograd} {h}x{w}: map {map:e}, embedding {embedding:e}", graph.name);
+                assert!(
+                    map < tolerance && embedding < tolerance,
+                    "{} {isa} {winograd} {h}x{w}: map {map:e}, embedding {embedding:e}",
+                    graph.name
+                );
                 if graph.output.is_some() {
                     assert!(relative(&per(&taps.outputs, i), &e.output) < tolerance);
                 }
@@ -46,7 +51,17 @@ fn check(graph: &Graph, batch: usize, h: usize, w: usize, tolerance: f64) {
 
 #[test]
 fn every_window_matches_the_oracle() {
-    let windows = [([3, 3], 1, Padding::Same), ([3, 3], 1, Padding::Valid), ([3, 3], 2, Padding::Valid), ([3, 3], 2, Padding::Same), ([1, 7], 1, Padding::Same), ([7, 1], 1, Padding::Same), ([5, 5], 1, Padding::Same), ([1, 1], 2, Padding::Same), ([1, 1], 1, Padding::Valid)];
+    let windows = [
+        ([3, 3], 1, Padding::Same),
+        ([3, 3], 1, Padding::Valid),
+        ([3, 3], 2, Padding::Valid),
+        ([3, 3], 2, Padding::Same),
+        ([1, 7], 1, Padding::Same),
+        ([7, 1], 1, Padding::Same),
+        ([5, 5], 1, Padding::Same),
+        ([1, 1], 2, Padding::Same),
+        ([1, 1], 1, Padding::Valid),
+    ];
     for (size, stride, padding) in windows {
         for (h, w) in [(9, 14), (13, 7)] {
             for filters in [24, 80] {
@@ -83,7 +98,11 @@ fn fused_blocks_match_the_oracle() {
     let y = b.conv("s.pointwise", y, 24, [1, 1], 1, Padding::Valid);
     let y = b.batch_norm("bn4", y, 1e-3, true);
     let x = b.push("add", Op::Add { scale: 1.0 }, &[x, y]);
-    let y = b.push("up", Op::Conv { window: Window { size: [1, 1], stride: 1, padding: Padding::Same }, filters: 24, bias: true }, &[x]);
+    let y = b.push(
+        "up",
+        Op::Conv { window: Window { size: [1, 1], stride: 1, padding: Padding::Same }, filters: 24, bias: true },
+        &[x],
+    );
     let x = b.push("scaled", Op::Add { scale: 0.17 }, &[x, y]);
     let x = b.relu("r5", x);
     let side = b.conv("side", x, 24, [1, 1], 2, Padding::Same);
@@ -127,7 +146,9 @@ fn bits_do_not_depend_on_threads_or_batch() {
 fn what_does_not_fit_is_refused() {
     let graph = Architecture::InceptionResNetV2.graph(&Head::none());
     let mut engine = Engine::new(graph.clone(), seeded(&graph, 1), Options::default()).expect("fits");
-    assert!(engine.run(&image(20 * 20 * 3), 20, 20, false).expect_err("too small").to_string().contains("larger --size"));
+    assert!(
+        engine.run(&image(20 * 20 * 3), 20, 20, false).expect_err("too small").to_string().contains("larger --size")
+    );
     assert!(engine.run(&[0.0; 100], 20, 20, false).is_err());
     let mut weights = seeded(&graph, 1);
     weights.get_mut("conv_7b.kernel").expect("exists").data[7] = f32::NAN;

@@ -63,9 +63,11 @@ fn embeddings_and_logits_equal_keras() {
                     let embedding = &taps.embeddings[i * width..][..width];
                     let norm = e["norm"].as_f64().expect("a norm");
                     let found: f64 = embedding.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-                    let check: f64 = embedding.iter().zip(signed("check", width)).map(|(&v, c)| f64::from(v) * f64::from(c)).sum();
+                    let check: f64 =
+                        embedding.iter().zip(signed("check", width)).map(|(&v, c)| f64::from(v) * f64::from(c)).sum();
                     let first = numbers(&e["embedding"]);
-                    let worst = embedding.iter().zip(&first).map(|(&v, e)| (f64::from(v) - e).abs()).fold(0.0, f64::max);
+                    let worst =
+                        embedding.iter().zip(&first).map(|(&v, e)| (f64::from(v) - e).abs()).fold(0.0, f64::max);
                     let top = first.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
                     let errors = [
                         (found - norm).abs() / norm,
@@ -76,7 +78,10 @@ fn embeddings_and_logits_equal_keras() {
                     let logits = numbers(&e["logits"]);
                     let scale = logits.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
                     for (&l, e) in taps.outputs[i * 14..][..14].iter().zip(&logits) {
-                        assert!((f64::from(l) - e).abs() / scale < TOLERANCE, "{a} {isa} {size}: logit {l} against {e}");
+                        assert!(
+                            (f64::from(l) - e).abs() / scale < TOLERANCE,
+                            "{a} {isa} {size}: logit {l} against {e}"
+                        );
                     }
                 }
             }

@@ -332,6 +332,7 @@ mod tests {
         for _ in 0..100 {
             let (a, _, truth) = case(&mut stream);
             let one = delong(&a, &truth).unwrap();
+            #[allow(clippy::type_complexity, reason = "two methods of one signature")]
             let kinds: [fn(&DeLong, f64) -> Result<Interval, StatsError>; 2] =
                 [DeLong::interval, DeLong::logit_interval];
             for kind in kinds {

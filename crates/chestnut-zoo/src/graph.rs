@@ -126,7 +126,9 @@ pub struct Shape {
 
 /// The input is too small (or empty) for a network.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("an input of {height} x {width} pixels is too small: layer {layer} has nothing to look at; use a larger --size")]
+#[error(
+    "an input of {height} x {width} pixels is too small: layer {layer} has nothing to look at; use a larger --size"
+)]
 pub struct InputTooSmall {
     /// Input rows.
     pub height: usize,
@@ -172,12 +174,12 @@ impl Graph {
             let shape = match &node.op {
                 Op::Input { channels } => Shape { height, width, channels: *channels },
                 Op::Conv { window, filters, .. } => slide(window, *filters)?,
-                Op::Depthwise { window } | Op::MaxPool(window) | Op::AvgPool(window) => slide(window, from(0).channels)?,
+                Op::Depthwise { window } | Op::MaxPool(window) | Op::AvgPool(window) => {
+                    slide(window, from(0).channels)?
+                }
                 Op::BatchNorm { .. } | Op::Relu | Op::Add { .. } => from(0),
                 Op::GlobalAvgPool => Shape { height: 1, width: 1, channels: from(0).channels },
-                Op::Concat => {
-                    Shape { channels: node.inputs.iter().map(|&i| shapes[i].channels).sum(), ..from(0) }
-                }
+                Op::Concat => Shape { channels: node.inputs.iter().map(|&i| shapes[i].channels).sum(), ..from(0) },
                 Op::Dense { units, .. } => Shape { height: 1, width: 1, channels: *units },
             };
             shapes.push(shape);

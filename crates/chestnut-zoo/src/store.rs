@@ -31,6 +31,9 @@ const MAX_RECORD_BYTES: u64 = 1 << 20;
 /// Longest name of a network.
 const MAX_NAME: usize = 64;
 
+/// A name in the store, and its record or why that cannot be read.
+pub type Listed = (String, Result<ModelRecord, StoreError>);
+
 /// How to add a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddOptions {
@@ -198,7 +201,7 @@ pub fn add(
 ///
 /// # Errors
 /// [`StoreError::Io`] if the folder cannot be listed.
-pub fn list(folder: &Path) -> Result<Vec<(String, Result<ModelRecord, StoreError>)>, StoreError> {
+pub fn list(folder: &Path) -> Result<Vec<Listed>, StoreError> {
     let mut names = Vec::new();
     match fs::read_dir(folder) {
         Ok(entries) => {

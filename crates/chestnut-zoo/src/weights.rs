@@ -126,7 +126,8 @@ fn seeded_tensor(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
 
 /// Uniform values on [0, 1) with 24 bits, a pure function of `name` and `seed`; element i is draw i.
 pub fn unit_sequence(name: &str, seed: u64) -> impl Iterator<Item = f32> {
-    let hash = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01B3));
+    let hash =
+        name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01B3));
     let mut state = hash ^ seed;
     std::iter::from_fn(move || {
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);

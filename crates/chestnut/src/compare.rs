@@ -59,7 +59,10 @@ pub fn compare(
     let n_labels = cohort.label_names.len();
     let mut settings = study.settings.split.clone();
     settings.seed = study.settings.split.seed;
-    let parts = [Part { name: PARTS[0].into(), fraction: 1.0 - settings.test }, Part { name: PARTS[1].into(), fraction: settings.test }];
+    let parts = [
+        Part { name: PARTS[0].into(), fraction: 1.0 - settings.test },
+        Part { name: PARTS[1].into(), fraction: settings.test },
+    ];
     let plan = SplitPlan { parts: parts.to_vec(), unit: settings.unit, seed: settings.seed, repeat: 0 };
     let total = options.repeats * networks.len() * options.learners.len();
 
@@ -70,18 +73,24 @@ pub fn compare(
         let indices = drawn.indices(cohort)?;
         let [train, test] = &indices[..] else { return Err(Error::Request("a split has two parts".into())) };
         // A label without any known value in the training part cannot be learned; the others can.
-        let learnable: Vec<usize> = (0..n_labels).filter(|k| train.iter().any(|i| values[i * n_labels + k].is_some())).collect();
+        let learnable: Vec<usize> =
+            (0..n_labels).filter(|k| train.iter().any(|i| values[i * n_labels + k].is_some())).collect();
         if learnable.is_empty() {
-            return Err(Error::Request("no label has a known value in the training part; see the blank policy in study.toml".into()));
+            return Err(Error::Request(
+                "no label has a known value in the training part; see the blank policy in study.toml".into(),
+            ));
         }
         for k in (0..n_labels).filter(|k| !learnable.contains(k)) {
             notes.insert(format!("{} has no known value in the training part and is left out", cohort.label_names[k]));
         }
         let names: Vec<String> = learnable.iter().map(|&k| cohort.label_names[k].clone()).collect();
-        let used: Vec<Option<bool>> =
-            (0..cohort.images.len()).flat_map(|i| learnable.iter().map(move |&k| (i, k))).map(|(i, k)| values[i * n_labels + k]).collect();
+        let used: Vec<Option<bool>> = (0..cohort.images.len())
+            .flat_map(|i| learnable.iter().map(move |&k| (i, k)))
+            .map(|(i, k)| values[i * n_labels + k])
+            .collect();
         let labels = Labels::new(&used, names.len())?;
-        let truth: Vec<Option<bool>> = test.iter().flat_map(|&i| used[i * names.len()..][..names.len()].to_vec()).collect();
+        let truth: Vec<Option<bool>> =
+            test.iter().flat_map(|&i| used[i * names.len()..][..names.len()].to_vec()).collect();
         let mut methods: Vec<Predictions> = Vec::new();
         for params in &options.learners {
             let mut members = Vec::new();
@@ -91,7 +100,11 @@ pub fn compare(
                 done += 1;
                 progress(done, total);
             }
-            let ensembles = [Some(Ensemble::Average), Some(Ensemble::Entropy), options.literal_entropy.then_some(Ensemble::EntropyLiteral)];
+            let ensembles = [
+                Some(Ensemble::Average),
+                Some(Ensemble::Entropy),
+                options.literal_entropy.then_some(Ensemble::EntropyLiteral),
+            ];
             let combined: Vec<_> = if members.len() > 1 {
                 ensembles.into_iter().flatten().map(|e| e.combine(&members)).collect()
             } else {
@@ -111,7 +124,11 @@ pub fn compare(
             let count = |part: usize| PartCount {
                 part: PARTS[part].to_owned(),
                 images: indices[part].len(),
-                patients: indices[part].iter().map(|&i| cohort.images[i].patient.as_str()).collect::<BTreeSet<_>>().len(),
+                patients: indices[part]
+                    .iter()
+                    .map(|&i| cohort.images[i].patient.as_str())
+                    .collect::<BTreeSet<_>>()
+                    .len(),
             };
             first = Some((scores, names, vec![count(0), count(1)]));
         }
@@ -122,7 +139,11 @@ pub fn compare(
         method.spread = all.get(&key).and_then(|repeats| evaluate::spread(repeats));
     }
     let seconds = start.elapsed().as_secs_f64();
-    let facts = [("networks", networks.iter().map(|n| n.name.as_str()).collect::<Vec<_>>().join(",")), ("repeats", options.repeats.to_string()), ("seed", settings.seed.to_string())];
+    let facts = [
+        ("networks", networks.iter().map(|n| n.name.as_str()).collect::<Vec<_>>().join(",")),
+        ("repeats", options.repeats.to_string()),
+        ("seed", settings.seed.to_string()),
+    ];
     let facts = facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     study.record("compare", StageRecord { seconds, facts })?;
     let warnings = cohort.warnings.iter().cloned().chain(notes).collect();
@@ -167,7 +188,11 @@ fn describe(
             .map(|n| NetworkUsed {
                 name: n.name.clone(),
                 architecture: n.record.architecture.clone(),
-                width: n.record.architecture.parse().map_or(0, |a: chestnut_zoo::Architecture| a.graph(&n.record.head).embedding_width()),
+                width: n
+                    .record
+                    .architecture
+                    .parse()
+                    .map_or(0, |a: chestnut_zoo::Architecture| a.graph(&n.record.head).embedding_width()),
                 weights: n.record.weights_sha256.clone(),
                 licence: n.record.licence.clone(),
             })
@@ -179,7 +204,13 @@ fn describe(
 }
 
 /// `image,patient,part,approach,source,label,truth,probability`, one row per prediction.
-fn predictions_csv(cohort: &Cohort, test: &[usize], labels: &[String], methods: &[Predictions], truth: &[Option<bool>]) -> String {
+fn predictions_csv(
+    cohort: &Cohort,
+    test: &[usize],
+    labels: &[String],
+    methods: &[Predictions],
+    truth: &[Option<bool>],
+) -> String {
     let header = ["image", "patient", "part", "approach", "source", "label", "truth", "probability"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for m in methods {

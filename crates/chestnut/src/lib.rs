@@ -1,6 +1,34 @@
 //! From radiographs to trustworthy AUC tables: the experiment of Gozzi et al. 2022 in its own words.
+//!
+//! ```text
+//! images + labels.csv -> cohort -> recipe -> embeddings -> transfer -> evaluate -> report
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | [`cohort`] | which images of whom with which labels; what was refused; splits |
+//! | [`image`] | PNG, JPEG and DICOM to grey values, and the recipe to a network's input |
+//! | [`phantom`] | made-up radiographs with known findings |
+//! | [`study`] | the folder that holds it all |
+//! | [`embed`] | networks over the cohort, in resumable Parquet shards |
+//! | [`transfer`] | from networks to the hospital's labels |
+//! | [`evaluate`] | AUC with intervals |
+//! | [`mod@compare`] | all of it on one split |
+//! | [`report`] | tables, figures, HTML |
+//!
+//! For research only. Nothing in this library prints or touches a network connection.
 
 pub mod cohort;
+pub mod compare;
+pub mod embed;
+pub mod error;
+pub mod evaluate;
 pub mod fs;
 pub mod image;
 pub mod phantom;
+pub mod report;
+pub mod study;
+pub mod transfer;
+
+pub use chestnut_forest as forest;
+pub use error::{Error, Result};

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Largest settings or table file that is read back.
-const MAX_TEXT_BYTES: u64 = 1 << 30;
+pub const MAX_TEXT_BYTES: u64 = 1 << 30;
 
 /// What was asked, as `study.toml` holds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,7 +108,8 @@ impl Study {
             return Err(Error::StageMissing { study: root.to_path_buf(), what: "study.toml".into(), command });
         }
         let text = read_text(&path)?;
-        let settings: Settings = toml::from_str(&text).map_err(|e| Error::File { path: path.clone(), problem: e.to_string() })?;
+        let settings: Settings =
+            toml::from_str(&text).map_err(|e| Error::File { path: path.clone(), problem: e.to_string() })?;
         let fault = |problem: String| Error::File { path: path.clone(), problem };
         settings.labels.check().map_err(|e| fault(e.to_string()))?;
         settings.recipe.check()?;
@@ -178,7 +179,8 @@ impl Study {
             let text = read_text(&path)?;
             let bytes = crate::fs::from_hex(text.trim());
             return bytes.and_then(|b| b.try_into().ok()).ok_or_else(|| {
-                let problem = "is damaged; remove it together with the study's other files and run ingest again".to_owned();
+                let problem =
+                    "is damaged; remove it together with the study's other files and run ingest again".to_owned();
                 Error::File { path, problem }
             });
         }

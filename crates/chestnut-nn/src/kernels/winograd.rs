@@ -54,10 +54,8 @@ unsafe fn transform_input_generic<S: Simd>(tiles: &Tiles) {
         let (image, rest) = (tile / per_image, tile % per_image);
         let top = (rest / tiles.tile_columns * OUTPUT) as isize - tiles.border as isize;
         let left = (rest % tiles.tile_columns * OUTPUT) as isize - tiles.border as isize;
-        let inside = top >= 0
-            && left >= 0
-            && top as usize + INPUT <= tiles.height
-            && left as usize + INPUT <= tiles.width;
+        let inside =
+            top >= 0 && left >= 0 && top as usize + INPUT <= tiles.height && left as usize + INPUT <= tiles.width;
         unsafe {
             let image = tiles.plane.add(image * tiles.height * tiles.width * LANES);
             let zero = S::splat(0.0);
@@ -67,7 +65,10 @@ unsafe fn transform_input_generic<S: Simd>(tiles: &Tiles) {
                 for (y, d) in d.iter_mut().enumerate() {
                     let (row, column) = (top + y as isize, left + x as isize);
                     let valid = inside
-                        || (row >= 0 && column >= 0 && (row as usize) < tiles.height && (column as usize) < tiles.width);
+                        || (row >= 0
+                            && column >= 0
+                            && (row as usize) < tiles.height
+                            && (column as usize) < tiles.width);
                     if valid {
                         *d = S::load(image.offset((row * tiles.width as isize + column) * LANES as isize));
                     }

@@ -1,7 +1,7 @@
 //! Plain Rust: an array of 16 floats; the path that every other one is tested against.
 
-use super::Simd;
 use super::LANES;
+use super::Simd;
 
 /// Plain Rust: an array of 16 floats; the path that every other one is tested against.
 #[derive(Clone, Copy)]
@@ -25,21 +25,21 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn add(mut a: Self::V, b: Self::V) -> Self::V {
         for i in 0..LANES {
-            a[i] = a[i] + b[i];
+            a[i] += b[i];
         }
         a
     }
     #[inline(always)]
     unsafe fn sub(mut a: Self::V, b: Self::V) -> Self::V {
         for i in 0..LANES {
-            a[i] = a[i] - b[i];
+            a[i] -= b[i];
         }
         a
     }
     #[inline(always)]
     unsafe fn mul(mut a: Self::V, b: Self::V) -> Self::V {
         for i in 0..LANES {
-            a[i] = a[i] * b[i];
+            a[i] *= b[i];
         }
         a
     }

@@ -24,7 +24,8 @@ pub(super) fn graph(name: &str, channels: usize, head: &Head) -> Graph {
     x = n.max_pool(x);
 
     // Mixed 5b: Inception-A.
-    let mut parts = n.branches(x, &[&[(96, [1, 1])], &[(48, [1, 1]), (64, [5, 5])], &[(64, [1, 1]), (96, [3, 3]), (96, [3, 3])]]);
+    let mut parts =
+        n.branches(x, &[&[(96, [1, 1])], &[(48, [1, 1]), (64, [5, 5])], &[(64, [1, 1]), (96, [3, 3]), (96, [3, 3])]]);
     let pool = n.b.push("mixed_5b_pool", Op::AvgPool(Window { size: [3, 3], stride: 1, padding: Same }), &[x]);
     parts.push(n.conv(pool, 64, [1, 1], 1, Same));
     x = n.b.push("mixed_5b", Op::Concat, &parts);
@@ -99,7 +100,15 @@ impl Net {
     }
 
     /// x + scale * conv(branches of x), then ReLU unless it is the last block.
-    fn residual(&mut self, name: &str, x: NodeId, filters: usize, branches: &[Branch], scale: f32, rectify: bool) -> NodeId {
+    fn residual(
+        &mut self,
+        name: &str,
+        x: NodeId,
+        filters: usize,
+        branches: &[Branch],
+        scale: f32,
+        rectify: bool,
+    ) -> NodeId {
         let parts = self.branches(x, branches);
         let mixed = self.b.push(format!("{name}_mixed"), Op::Concat, &parts);
         let window = Window { size: [1, 1], stride: 1, padding: Same };

@@ -102,8 +102,7 @@ mod tests {
 
     #[test]
     fn embeddings_have_the_papers_widths_and_maps() {
-        let widths: Vec<_> =
-            Architecture::ALL.iter().map(|a| a.graph(&Head::chexpert()).embedding_width()).collect();
+        let widths: Vec<_> = Architecture::ALL.iter().map(|a| a.graph(&Head::chexpert()).embedding_width()).collect();
         assert_eq!(widths, [1024, 1664, 1920, 1536, 2048, 512, 512]);
         assert_eq!(widths.iter().sum::<usize>(), 9216);
         for a in Architecture::ALL {

@@ -105,6 +105,17 @@ pub fn read_labels(path: &Path, set: &LabelSet, names: &ColumnNames) -> Result<L
     parse_labels(&name, &read_bounded(path)?, set, names)
 }
 
+/// The ready-made label set whose every label is a column of the table at `path`: HUM-CXR-7 or CheXpert-14.
+///
+/// # Errors
+/// [`CohortError`] if the file is no table or fits neither; the message lists its columns and the options.
+pub fn guess_label_set(path: &Path) -> Result<LabelSet, CohortError> {
+    let name = path.file_name().map_or_else(|| path.to_string_lossy(), |n| n.to_string_lossy());
+    let header = parse_table(&name, &read_bounded(path)?)?.header;
+    let fits = [LabelSet::hum_cxr(), LabelSet::chexpert()].into_iter().find(|set| set.resolve(&header).is_ok());
+    fits.ok_or_else(|| CohortError::NoLabelSet { file: name.into_owned(), columns: header.join(", ") })
+}
+
 /// Reads a labels table from its bytes; `name` stands in messages.
 ///
 /// # Errors

@@ -180,6 +180,17 @@ pub struct Cohort {
 /// Why there is no cohort.
 #[derive(Debug, Error)]
 pub enum CohortError {
+    /// No label set was named and none is obvious.
+    #[error(
+        "{file}: the columns are neither HUM-CXR-7's nor CheXpert-14's labels; name the label columns with \
+         --labels-columns A,B,C or give --label-set FILE.toml (columns found: {columns})"
+    )]
+    NoLabelSet {
+        /// The table.
+        file: String,
+        /// Its header.
+        columns: String,
+    },
     /// The labels table cannot be read.
     #[error(transparent)]
     Table(#[from] TableError),

@@ -80,7 +80,8 @@ impl Network {
 
     fn engine(&self, models: &Path) -> Result<Engine> {
         let (graph, weights) = if self.name.starts_with(SEEDED) {
-            let graph = self.record.graph().map_err(|problem| Error::Network { network: self.name.clone(), problem })?;
+            let graph =
+                self.record.graph().map_err(|problem| Error::Network { network: self.name.clone(), problem })?;
             let weights = weights::seeded(&graph, 0);
             (graph, weights)
         } else {
@@ -118,7 +119,13 @@ pub struct Embedded {
 ///
 /// # Errors
 /// If the network cannot be loaded or a shard cannot be written.
-pub fn embed(study: &Study, cohort: &Cohort, models: &Path, network: &Network, progress: &dyn Fn(usize, usize)) -> Result<Embedded> {
+pub fn embed(
+    study: &Study,
+    cohort: &Cohort,
+    models: &Path,
+    network: &Network,
+    progress: &dyn Fn(usize, usize),
+) -> Result<Embedded> {
     let recipe = Recipe { size: network.record.input_size, ..study.settings.recipe.clone() };
     let metadata = metadata(network, &recipe);
     let folder = study.path(&network.folder());
@@ -254,16 +261,19 @@ pub fn load(study: &Study, cohort: &Cohort, network: &Network) -> Result<Embeddi
             let what = format!("the embedding by {}", network.name);
             return Err(Error::StageMissing { study: study.root.clone(), what, command });
         }
-        let (table, found) = shard::read(&path).map_err(|e| Error::File { path: path.clone(), problem: format!("{e}; remove it and run `{command}`") })?;
+        let (table, found) = shard::read(&path)
+            .map_err(|e| Error::File { path: path.clone(), problem: format!("{e}; remove it and run `{command}`") })?;
         let stale = ["chestnut.weights_sha256", "chestnut.recipe_hash", "chestnut.standardisation"]
             .into_iter()
             .find(|k| found.get(*k) != expected.get(*k));
         if let Some(what) = stale {
-            let problem = format!("was made with another {}; run `{command}` again", what.trim_start_matches("chestnut."));
+            let problem =
+                format!("was made with another {}; run `{command}` again", what.trim_start_matches("chestnut."));
             return Err(Error::File { path, problem });
         }
         if !table.ids.iter().eq(images.iter().map(|i| &i.id)) {
-            let problem = format!("does not hold the cohort's images; run `{command}` again and look at what it refuses");
+            let problem =
+                format!("does not hold the cohort's images; run `{command}` again and look at what it refuses");
             return Err(Error::File { path, problem });
         }
         all.append(table);

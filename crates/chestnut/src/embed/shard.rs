@@ -74,8 +74,13 @@ impl EmbeddingTable {
 
 fn schema() -> Result<Type, ParquetError> {
     let list = |name: &str| -> Result<Type, ParquetError> {
-        let element = Type::primitive_type_builder("element", PhysicalType::FLOAT).with_repetition(Repetition::REQUIRED).build()?;
-        let items = Type::group_type_builder("list").with_repetition(Repetition::REPEATED).with_fields(vec![Arc::new(element)]).build()?;
+        let element = Type::primitive_type_builder("element", PhysicalType::FLOAT)
+            .with_repetition(Repetition::REQUIRED)
+            .build()?;
+        let items = Type::group_type_builder("list")
+            .with_repetition(Repetition::REPEATED)
+            .with_fields(vec![Arc::new(element)])
+            .build()?;
         Type::group_type_builder(name)
             .with_repetition(Repetition::REQUIRED)
             .with_converted_type(ConvertedType::LIST)
@@ -92,7 +97,12 @@ fn schema() -> Result<Type, ParquetError> {
 }
 
 /// Writes a shard atomically.
-pub(super) fn write(path: &Path, table: &EmbeddingTable, metadata: &BTreeMap<String, String>, key: &str) -> Result<(), ShardError> {
+pub(super) fn write(
+    path: &Path,
+    table: &EmbeddingTable,
+    metadata: &BTreeMap<String, String>,
+    key: &str,
+) -> Result<(), ShardError> {
     let pairs = metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).chain([(KEY, key)]);
     let properties = WriterProperties::builder()
         .set_compression(Compression::UNCOMPRESSED)
@@ -157,7 +167,8 @@ pub(super) fn read(path: &Path) -> Result<(EmbeddingTable, BTreeMap<String, Stri
         }
         let rows = rows as usize;
         let mut ids: Vec<ByteArray> = Vec::new();
-        get_typed_column_reader::<ByteArrayType>(group.get_column_reader(0)?).read_records(rows, None, None, &mut ids)?;
+        get_typed_column_reader::<ByteArrayType>(group.get_column_reader(0)?)
+            .read_records(rows, None, None, &mut ids)?;
         for id in &ids {
             table.ids.push(id.as_utf8()?.to_owned());
         }
@@ -165,7 +176,7 @@ pub(super) fn read(path: &Path) -> Result<(EmbeddingTable, BTreeMap<String, Stri
             let (mut values, mut definition, mut repetition) = (Vec::new(), Vec::new(), Vec::new());
             let mut typed = get_typed_column_reader::<FloatType>(group.get_column_reader(column)?);
             let (read, _, _) = typed.read_records(rows, Some(&mut definition), Some(&mut repetition), &mut values)?;
-            let width = if rows == 0 { 0 } else { values.len() / rows };
+            let width = values.len().checked_div(rows).unwrap_or(0);
             let starts = repetition.iter().filter(|&&r| r == 0).count();
             if read != rows || starts != rows || width * rows != values.len() {
                 return Err(ShardError::Shape("rows of different widths".to_owned()));

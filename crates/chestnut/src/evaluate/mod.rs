@@ -165,7 +165,13 @@ pub fn score_label(label: &str, scores: &[f64], truth: &[Option<bool>]) -> Label
 
 /// Scores all labels of one method; `probabilities` and `truth` are `[image][label]`.
 #[must_use]
-pub fn score_method(approach: &str, source: &str, labels: &[String], probabilities: &[f64], truth: &[Option<bool>]) -> MethodScore {
+pub fn score_method(
+    approach: &str,
+    source: &str,
+    labels: &[String],
+    probabilities: &[f64],
+    truth: &[Option<bool>],
+) -> MethodScore {
     let n = labels.len();
     let column = |k: usize| -> LabelScore {
         let scores: Vec<f64> = probabilities.iter().skip(k).step_by(n).copied().collect();
@@ -175,10 +181,16 @@ pub fn score_method(approach: &str, source: &str, labels: &[String], probabiliti
     let labels: Vec<LabelScore> = (0..n).map(column).collect();
     let mean_auc = mean(labels.iter().filter_map(|l| l.auc));
     let few = labels.iter().any(|l| l.auc.is_some() && l.positives < FEW_POSITIVES);
-    let mean_auc_without_few = few
-        .then(|| mean(labels.iter().filter(|l| l.positives >= FEW_POSITIVES).filter_map(|l| l.auc)))
-        .flatten();
-    MethodScore { approach: approach.into(), source: source.into(), labels, mean_auc, mean_auc_without_few, spread: None }
+    let mean_auc_without_few =
+        few.then(|| mean(labels.iter().filter(|l| l.positives >= FEW_POSITIVES).filter_map(|l| l.auc))).flatten();
+    MethodScore {
+        approach: approach.into(),
+        source: source.into(),
+        labels,
+        mean_auc,
+        mean_auc_without_few,
+        spread: None,
+    }
 }
 
 /// The spread of one method over repeated splits.

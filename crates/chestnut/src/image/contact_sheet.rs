@@ -142,9 +142,7 @@ fn encode(
         return Err(failed(format!("{count} values for {width} x {height} pixels")));
     }
     let mut bytes = Vec::new();
-    PngEncoder::new(&mut bytes)
-        .write_image(samples, wide, high, colour)
-        .map_err(|e| failed(e.to_string()))?;
+    PngEncoder::new(&mut bytes).write_image(samples, wide, high, colour).map_err(|e| failed(e.to_string()))?;
     Ok(bytes)
 }
 
@@ -171,9 +169,7 @@ mod tests {
         let sheet = contact_sheet(&tiles, 3, 32);
         let cell = (32 + GAP, 32 + 2 * LINE + GAP);
         assert_eq!(sheet.dimensions(), ((3 * cell.0 + GAP) as u32, (2 * cell.1 + GAP) as u32));
-        let ink = |x0: usize, x1: usize| {
-            (x0..x1).any(|x| (36..48).any(|y| sheet.get_pixel(x as u32, y).0[0] == INK))
-        };
+        let ink = |x0: usize, x1: usize| (x0..x1).any(|x| (36..48).any(|y| sheet.get_pixel(x as u32, y).0[0] == INK));
         assert!(ink(GAP, GAP + 32), "the caption is drawn");
         assert!(!ink(GAP + 32, cell.0 + GAP), "and stays below its picture");
         assert_eq!(contact_sheet(&[], 3, 32).dimensions(), (40, 40));

@@ -153,8 +153,11 @@ pub fn decode(bytes: &[u8]) -> Result<(Radiograph, DicomFacts), ImageError> {
         });
     }
     // MONOCHROME1 shows the least value white: v -> least + greatest - v over what BitsStored can hold.
-    let mirror = (facts.photometric.as_deref() == Some("MONOCHROME1"))
-        .then_some(if stored.signed { -1 } else { (1 << stored.bits) - 1 });
+    let mirror = (facts.photometric.as_deref() == Some("MONOCHROME1")).then_some(if stored.signed {
+        -1
+    } else {
+        (1 << stored.bits) - 1
+    });
     let pixels: Vec<f32> = stored
         .values
         .into_iter()
@@ -360,11 +363,9 @@ fn guessed(encoding: Encoding) -> String {
 
 fn inflate(adapter: &dyn DataRWAdapter, body: &[u8]) -> Result<Vec<u8>, ImageError> {
     let mut inflated = Vec::new();
-    adapter
-        .adapt_reader(Box::new(body))
-        .take(MAX_INFLATED_BYTES + 1)
-        .read_to_end(&mut inflated)
-        .map_err(|e| ImageError::Undecodable { format: Format::Dicom, detail: format!("its deflated data set: {e}") })?;
+    adapter.adapt_reader(Box::new(body)).take(MAX_INFLATED_BYTES + 1).read_to_end(&mut inflated).map_err(|e| {
+        ImageError::Undecodable { format: Format::Dicom, detail: format!("its deflated data set: {e}") }
+    })?;
     if inflated.len() as u64 > MAX_INFLATED_BYTES {
         let detail = format!("its deflated data set grows beyond {MAX_INFLATED_BYTES} bytes");
         return Err(ImageError::Undecodable { format: Format::Dicom, detail });

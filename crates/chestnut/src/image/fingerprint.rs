@@ -165,8 +165,9 @@ mod tests {
 
     #[test]
     fn twins_point_to_the_first() {
-        let prints: Vec<_> =
-            [(64, 1), (64, 2), (80, 1), (64, 3), (96, 2), (50, 1)].map(|(side, kind)| Fingerprint::of(&film(side, kind))).into();
+        let prints: Vec<_> = [(64, 1), (64, 2), (80, 1), (64, 3), (96, 2), (50, 1)]
+            .map(|(side, kind)| Fingerprint::of(&film(side, kind)))
+            .into();
         assert_eq!(earliest_twins(&prints), vec![None, None, Some(0), None, Some(1), Some(0)]);
     }
 

@@ -211,7 +211,9 @@ pub enum ImageError {
         modality: String,
     },
     /// A transfer syntax that is not decoded.
-    #[error("is DICOM in transfer syntax {uid} ({name}), which is not decoded; convert it to Explicit VR Little Endian (dcmdjpeg, dcmdjpls, gdcmconv --raw)")]
+    #[error(
+        "is DICOM in transfer syntax {uid} ({name}), which is not decoded; convert it to Explicit VR Little Endian (dcmdjpeg, dcmdjpls, gdcmconv --raw)"
+    )]
     UnsupportedSyntax {
         /// Transfer syntax UID.
         uid: String,
@@ -364,11 +366,7 @@ fn check_size(width: u64, height: u64) -> Result<(), ImageError> {
 /// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]])
-        .map(char::from)
-        .collect()
+    bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]).map(char::from).collect()
 }
 
 /// The real radiographs that tests may use: `CHESTNUT_DATA`, or `shared/data` beside the workspace.
@@ -376,10 +374,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 #[allow(clippy::print_stderr)]
 pub(crate) fn real_data() -> Option<std::path::PathBuf> {
-    let folder = std::env::var_os("CHESTNUT_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        std::path::PathBuf::from,
-    );
+    let folder = std::env::var_os("CHESTNUT_DATA")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"), std::path::PathBuf::from);
     if folder.is_dir() {
         return Some(folder);
     }

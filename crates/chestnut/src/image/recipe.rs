@@ -326,7 +326,7 @@ mod tests {
     fn formula(width: usize, height: usize) -> Radiograph {
         let pixel = |x: usize, y: usize| {
             let v = (x * 37 + y * 101 + (x * y) % 17 * 13) % 1021;
-            if (x * 7 + y * 3) % 211 == 0 { v + 3000 } else { v + 50 }
+            if (x * 7 + y * 3).is_multiple_of(211) { v + 3000 } else { v + 50 }
         };
         let pixels = (0..height).flat_map(|y| (0..width).map(move |x| pixel(x, y) as f32)).collect();
         Radiograph { width, height, pixels, bits: 12 }

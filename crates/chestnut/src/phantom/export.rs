@@ -23,7 +23,12 @@ pub struct ExportOptions {
 ///
 /// # Errors
 /// If the configuration makes no sense or a file cannot be written.
-pub fn export(config: &PhantomConfig, folder: &Path, options: ExportOptions, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<PathBuf> {
+pub fn export(
+    config: &PhantomConfig,
+    folder: &Path,
+    options: ExportOptions,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<PathBuf> {
     let cases = plan(config)?;
     let images = folder.join("images");
     crate::fs::create_writable_folder(&images).map_err(Error::io(&images))?;
@@ -48,7 +53,13 @@ pub fn export(config: &PhantomConfig, folder: &Path, options: ExportOptions, pro
     let mut rows = vec![["image", "patient_id", "view", "age_years", "sex"].map(str::to_owned).to_vec()];
     rows[0].extend(Finding::ALL.iter().map(|f| f.name().to_owned()));
     for case in &cases {
-        let mut row = vec![file_name(case, options.dicom), case.patient_id.clone(), case.view.to_owned(), case.age_years.to_string(), case.sex.to_string()];
+        let mut row = vec![
+            file_name(case, options.dicom),
+            case.patient_id.clone(),
+            case.view.to_owned(),
+            case.age_years.to_string(),
+            case.sex.to_string(),
+        ];
         row.extend(case.labels.iter().map(|&l| if l { "1" } else { "0" }.to_owned()));
         rows.push(row);
     }
@@ -64,7 +75,11 @@ fn file_name(case: &PhantomCase, dicom: bool) -> String {
 fn write_image(folder: &Path, case: &PhantomCase, p: &Phantom, dicom: bool) -> Result<()> {
     let path = folder.join(file_name(case, dicom));
     if dicom {
-        let samples = if p.bits <= 8 { Samples::U8(p.pixels.iter().map(|&v| v as u8).collect()) } else { Samples::U16(p.pixels.clone()) };
+        let samples = if p.bits <= 8 {
+            Samples::U8(p.pixels.iter().map(|&v| v as u8).collect())
+        } else {
+            Samples::U16(p.pixels.clone())
+        };
         let image = DicomImage {
             width: p.width,
             height: p.height,

@@ -34,9 +34,8 @@ impl Ensemble {
     #[must_use]
     pub fn combine(self, members: &[Predictions]) -> Predictions {
         assert!(!members.is_empty() && members.iter().all(|m| m.probabilities.len() == members[0].probabilities.len()));
-        let probabilities = (0..members[0].probabilities.len())
-            .map(|i| self.of(members.iter().map(|m| m.probabilities[i])))
-            .collect();
+        let probabilities =
+            (0..members[0].probabilities.len()).map(|i| self.of(members.iter().map(|m| m.probabilities[i]))).collect();
         Predictions { approach: members[0].approach.clone(), source: self.name().to_owned(), probabilities }
     }
 
@@ -50,7 +49,11 @@ impl Ensemble {
             Self::Entropy => {
                 let total: f64 = p.clone().map(certain).sum();
                 // All at 0.5: nobody is certain of anything, so nobody weighs more.
-                if total > 0.0 { p.clone().map(|p| certain(p) * p).sum::<f64>() / total } else { p.sum::<f64>() / count }
+                if total > 0.0 {
+                    p.clone().map(|p| certain(p) * p).sum::<f64>() / total
+                } else {
+                    p.sum::<f64>() / count
+                }
             }
         }
     }

@@ -11,7 +11,8 @@ const HEADER_BYTES: usize = 64;
 /// What is wrong with the stream.
 pub(super) fn decode(stream: &[u8], pixels: usize, sample_bytes: usize) -> Result<Vec<u8>, String> {
     let header = stream.get(..HEADER_BYTES).ok_or("the RLE header is cut")?;
-    let number = |i: usize| u32::from_le_bytes([header[4 * i], header[4 * i + 1], header[4 * i + 2], header[4 * i + 3]]);
+    let number =
+        |i: usize| u32::from_le_bytes([header[4 * i], header[4 * i + 1], header[4 * i + 2], header[4 * i + 3]]);
     if number(0) as usize != sample_bytes || sample_bytes > 2 {
         return Err(format!("{} RLE segments for samples of {sample_bytes} bytes", number(0)));
     }

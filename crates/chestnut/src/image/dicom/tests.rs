@@ -187,7 +187,11 @@ fn real_files_decode_to_the_known_values() {
         assert_eq!(stored.bits.to_string(), row["bits_stored"], "{name}");
         let least = stored.values.iter().min().expect("pixels");
         let greatest = stored.values.iter().max().expect("pixels");
-        assert_eq!((least.to_string(), greatest.to_string()), (row["stored_min"].clone(), row["stored_max"].clone()), "{name}");
+        assert_eq!(
+            (least.to_string(), greatest.to_string()),
+            (row["stored_min"].clone(), row["stored_max"].clone()),
+            "{name}"
+        );
         let mean = stored.values.iter().map(|&v| f64::from(v)).sum::<f64>() / stored.values.len() as f64;
         let expected: f64 = row["stored_mean"].parse().expect("a mean");
         assert!((mean - expected).abs() < 1e-3, "{name}: mean {mean}, expected {expected}");

@@ -1,0 +1,293 @@
+//! What was typed. What it means is each command's business (`commands/`).
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Adapt chest X-ray networks to your hospital's own labelled radiographs: on a laptop, without a GPU, offline.
+///
+/// For research only; not a medical device. Nothing ever leaves this machine.
+#[derive(Debug, Parser)]
+#[command(name = "chestnut", version, max_term_width = 100, arg_required_else_help = true, after_help = AFTER)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER: &str = "\
+Start here:
+  chestnut demo                                       the whole chain on made-up radiographs, in a few minutes
+  chestnut models add xception.keras --name xception  add a pretrained network (Keras, safetensors or PyTorch file)
+  chestnut ingest images/ --labels labels.csv -o study
+  chestnut embed study --net xception
+  chestnut compare study                              AUC tables and study/report/index.html
+
+Exit codes: 0 all good, 2 some items were refused (see rejects.csv), 1 the run failed.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Ingest(Ingest),
+    Embed(Embed),
+    Compare(Compare),
+    Demo(Demo),
+    Phantom(Phantom),
+    #[command(subcommand)]
+    Models(Models),
+    Bench(Bench),
+}
+
+/// Read a folder of radiographs and a labels table into a study.
+///
+/// PNG, JPEG (8 and 16 bit, whatever the file's extension) and uncompressed DICOM are read. Every file and every row
+/// ends in cohort.csv or, with a reason, in rejects.csv.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  chestnut ingest images/ --labels labels.csv -o study
+  chestnut ingest images/ --labels labels.csv -o study --labels-columns Cardiomegaly,Effusion --view PA
+  chestnut ingest dicom/ --labels export.csv -o study --label-set hum-cxr --key accession --patient pid")]
+pub(crate) struct Ingest {
+    /// Folder of images; subfolders are searched.
+    pub(crate) images: PathBuf,
+    /// Table with one row per image: a file name, labels as 0, 1 or blank, and if possible patient and view.
+    #[arg(long)]
+    pub(crate) labels: PathBuf,
+    /// Folder of the study, made if needed.
+    #[arg(short, long)]
+    pub(crate) output: PathBuf,
+    /// chexpert, hum-cxr, or a TOML file; by default whichever of the two fits the table.
+    #[arg(long, conflicts_with = "labels_columns")]
+    pub(crate) label_set: Option<String>,
+    /// Label columns, separated by commas; a blank cell is unknown.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) labels_columns: Vec<String>,
+    /// Column with the image's file name.
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// Column with the patient's id.
+    #[arg(long)]
+    pub(crate) patient: Option<String>,
+    /// Column with the view (AP, PA, ...).
+    #[arg(long)]
+    pub(crate) view_column: Option<String>,
+    /// Column with the sex.
+    #[arg(long)]
+    pub(crate) sex: Option<String>,
+    /// Column with the age in years.
+    #[arg(long)]
+    pub(crate) age: Option<String>,
+    /// Keep this view only (AP or PA); by default all frontal ones, or `any`.
+    #[arg(long)]
+    pub(crate) view: Option<String>,
+    /// Keep images that are copies of each other.
+    #[arg(long)]
+    pub(crate) keep_copies: bool,
+    /// Keep patient ids as they are instead of keyed pseudonyms.
+    #[arg(long)]
+    pub(crate) keep_ids: bool,
+    /// Share of the patients to test on.
+    #[arg(long, default_value_t = 0.3)]
+    pub(crate) test: f64,
+    /// Seed of the split and of all learners.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// What the split keeps whole; `image` is as published and inflates results.
+    #[arg(long, value_enum, default_value_t = UnitArg::Patient)]
+    pub(crate) unit: UnitArg,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum UnitArg {
+    Patient,
+    Image,
+}
+
+/// Where networks are kept.
+#[derive(Debug, Args)]
+pub(crate) struct Store {
+    /// Folder of the model store [default: $CHESTNUT_MODELS, else ~/.local/share/chestnut/models].
+    #[arg(long = "models", global = true)]
+    pub(crate) models: Option<PathBuf>,
+}
+
+/// Compute the embeddings of a study's images; an interrupted run goes on where it was.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  chestnut embed study --net xception,densenet121
+
+`--net seeded:densenet121` runs a network whose weights are a formula, to try the chain without any file.")]
+pub(crate) struct Embed {
+    /// Folder of the study.
+    pub(crate) study: PathBuf,
+    /// Networks by name, separated by commas [default: all in the store].
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) net: Vec<String>,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
+
+/// Fit trees on each network's embeddings and score them on held-out patients.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  chestnut compare study
+  chestnut compare study --repeats 20    the spread over 20 splits
+  chestnut compare study --learner rf,xrt,dt --json > metrics.json")]
+pub(crate) struct Compare {
+    /// Folder of the study.
+    pub(crate) study: PathBuf,
+    /// Networks by name [default: all that were embedded].
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) net: Vec<String>,
+    /// Learners on the embeddings.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "rf")]
+    pub(crate) learner: Vec<LearnerArg>,
+    /// Number of splits; tables show the first and the spread over all.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) repeats: usize,
+    /// Also show the paper's Eq. 2 as printed, without its denominator.
+    #[arg(long)]
+    pub(crate) literal_entropy: bool,
+    /// Print the results as JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LearnerArg {
+    /// Random forest.
+    Rf,
+    /// Extremely randomised trees.
+    Xrt,
+    /// Decision tree.
+    Dt,
+}
+
+/// Run the whole chain on made-up radiographs: no file, no network connection, no patient.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Folder of the study.
+    #[arg(short, long, default_value = "chestnut-demo")]
+    pub(crate) output: PathBuf,
+    /// Images.
+    #[arg(short = 'n', long, default_value_t = 300)]
+    pub(crate) images: usize,
+    /// Seed of everything.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+/// Draw a made-up chest radiograph cohort with known findings.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  chestnut phantom -n 300 --hospital B --seed 0 -o phantom --masks")]
+pub(crate) struct Phantom {
+    /// Images.
+    #[arg(short = 'n', long, default_value_t = 300)]
+    pub(crate) images: usize,
+    /// A or B: they differ in film, noise, size, markers and bit depth.
+    #[arg(long, default_value = "A")]
+    pub(crate) hospital: String,
+    /// Seed of everything.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Long side in pixels.
+    #[arg(long, default_value_t = 512)]
+    pub(crate) size: usize,
+    /// Folder to write.
+    #[arg(short, long)]
+    pub(crate) output: PathBuf,
+    /// DICOM files instead of PNG.
+    #[arg(long)]
+    pub(crate) dicom: bool,
+    /// Also write a mask for each finding.
+    #[arg(long)]
+    pub(crate) masks: bool,
+    /// Plant a corner marker that goes with this finding (Normal, Cardiac, Lung, PNX, Pleura, Bone, Device).
+    #[arg(long)]
+    pub(crate) shortcut: Option<String>,
+    /// How often the planted marker is right, 0.5 to 1.
+    #[arg(long, default_value_t = 0.95)]
+    pub(crate) shortcut_fidelity: f64,
+}
+
+/// Add, list and show networks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Models {
+    Add(ModelsAdd),
+    /// List the networks in the store.
+    List {
+        #[command(flatten)]
+        store: Store,
+    },
+    /// Show everything that is known about a network (or `seeded:<architecture>`).
+    Show {
+        /// Name.
+        name: String,
+        #[command(flatten)]
+        store: Store,
+    },
+}
+
+/// Check a weights file against its network, convert it and record where it came from.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  chestnut models add DenseNet121_model.hdf5 --name densenet121 --licence 'CC BY 4.0'
+  chestnut models add xception.keras --name xception --labels NORMAL,PNEUMONIA")]
+pub(crate) struct ModelsAdd {
+    /// Keras .hdf5, .h5 or .keras, safetensors, or a PyTorch state dict.
+    pub(crate) file: PathBuf,
+    /// Name in the store.
+    #[arg(long)]
+    pub(crate) name: String,
+    /// densenet121, densenet169, densenet201, inception_resnet_v2, xception, vgg16 or vgg19; found by itself if not given.
+    #[arg(long)]
+    pub(crate) arch: Option<String>,
+    /// Licence of the weights, as text.
+    #[arg(long)]
+    pub(crate) licence: Option<String>,
+    /// Names of the head's outputs.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) labels: Vec<String>,
+    /// Activation of each Dense layer (linear, relu, sigmoid, softmax), where the file does not say.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) activations: Vec<String>,
+    /// imagenet (as the paper), keras-tf, keras-caffe, torchxrayvision or none.
+    #[arg(long)]
+    pub(crate) standardisation: Option<String>,
+    /// Rows and columns of the input.
+    #[arg(long)]
+    pub(crate) input_size: Option<usize>,
+    /// Replace a network of that name.
+    #[arg(long)]
+    pub(crate) replace: bool,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
+
+/// Measure how fast this machine runs each network.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// Networks by name [default: all seven, seeded].
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) net: Vec<String>,
+    /// Images per pass.
+    #[arg(long, value_delimiter = ',', default_value = "1,8")]
+    pub(crate) batch: Vec<usize>,
+    /// Rows and columns of the input.
+    #[arg(long, default_value_t = 224)]
+    pub(crate) size: usize,
+    /// Seconds to measure each network and batch.
+    #[arg(long, default_value_t = 3.0)]
+    pub(crate) seconds: f64,
+    /// Threads [default: all cores].
+    #[arg(long)]
+    pub(crate) threads: Option<usize>,
+    /// Time of each layer.
+    #[arg(long)]
+    pub(crate) layers: bool,
+    /// Print all times as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}

@@ -1,0 +1,137 @@
+//! `chestnut bench`
+
+use super::models_folder;
+use crate::Outcome;
+use crate::args::Bench;
+use anyhow::{anyhow, bail};
+use chestnut::embed::{Network, SEEDED};
+use chestnut_nn::{Engine, Isa, Options, StepTime};
+use chestnut_zoo::weights::unit_sequence;
+use chestnut_zoo::{Architecture, Head, HeadLayer, store, weights};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+pub(crate) fn run(a: &Bench) -> anyhow::Result<Outcome> {
+    if a.batch.is_empty() || a.batch.contains(&0) || a.batch.iter().any(|&b| b > 1024) {
+        bail!("--batch must be 1 to 1024");
+    }
+    let options =
+        Options { threads: a.threads.unwrap_or(Options::default().threads).clamp(1, 1024), ..Options::default() };
+    let names = if a.net.is_empty() {
+        Architecture::ALL.iter().map(|n| format!("{SEEDED}{n}")).collect()
+    } else {
+        a.net.clone()
+    };
+    let peak = chestnut_nn::measure_peak(options.isa, options.threads);
+    if !a.json {
+        println!(
+            "{} threads, {}, peak of this machine {peak:.0} GFLOP/s (measured), {} x {} pixels\n",
+            options.threads, options.isa, a.size, a.size
+        );
+        println!(
+            "{:<30} {:>5} {:>10} {:>10} {:>10} {:>8} {:>10}",
+            "network", "batch", "ms/image", "images/s", "GFLOP/s", "of peak", "memory MB"
+        );
+    }
+    let mut runs = Vec::new();
+    for name in &names {
+        let (graph, weights) = load(a, name)?;
+        let gmac = graph.multiply_adds(a.size, a.size)? as f64 / 1e9;
+        let channels = graph.input_channels();
+        let mut engine = Engine::new(graph, weights, options)?;
+        for &batch in &a.batch {
+            let images: Vec<f32> =
+                unit_sequence("input", 0).take(batch * a.size * a.size * channels).map(|u| 2.0 * u - 1.0).collect();
+            engine.run(&images, a.size, a.size, false)?;
+            let mut times = Vec::new();
+            let start = Instant::now();
+            while times.len() < 3 || start.elapsed().as_secs_f64() < a.seconds {
+                let t = Instant::now();
+                engine.run(&images, a.size, a.size, false)?;
+                times.push(t.elapsed().as_secs_f64() * 1e3);
+            }
+            let mut sorted = times.clone();
+            sorted.sort_by(f64::total_cmp);
+            let ms = sorted[sorted.len() / 2] / batch as f64;
+            let rate = 2.0 * gmac / ms * 1e3;
+            if !a.json {
+                println!(
+                    "{name:<30} {batch:>5} {ms:>10.2} {:>10.1} {rate:>10.0} {:>7.0}% {:>10.0}",
+                    1e3 / ms,
+                    100.0 * rate / peak,
+                    peak_memory_mb()
+                );
+            }
+            runs.push(
+                json!({"network": name, "batch": batch, "size": a.size, "threads": options.threads, "times_ms": times}),
+            );
+            if a.layers {
+                layers(&mut engine, &images, a.size, batch)?;
+            }
+        }
+    }
+    if a.json {
+        println!(
+            "{}",
+            json!({"isa": options.isa.to_string(), "available": Isa::available().iter().map(ToString::to_string).collect::<Vec<_>>(), "peak_gflops": peak, "runs": runs})
+        );
+    } else {
+        println!(
+            "\nGFLOP/s count the network's own multiply-adds; Winograd does fewer, so it can pass 100 % of the peak."
+        );
+    }
+    Ok(Outcome::Clean)
+}
+
+fn load(a: &Bench, name: &str) -> anyhow::Result<(chestnut_zoo::Graph, chestnut_zoo::Weights)> {
+    if let Some(architecture) = name.strip_prefix(SEEDED) {
+        let architecture: Architecture = architecture.parse().map_err(|e: String| anyhow!(e))?;
+        let head = Head {
+            layers: vec![HeadLayer { units: 14, activation: chestnut_zoo::Activation::Sigmoid }],
+            labels: vec![],
+        };
+        let graph = architecture.graph(&head);
+        let weights = weights::seeded(&graph, 0);
+        return Ok((graph, weights));
+    }
+    let folder = models_folder(&a.store)?;
+    Network::find(&folder, name)?;
+    let (_, graph, weights) = store::load(&folder, name)?;
+    Ok((graph, weights))
+}
+
+/// Fastest of several passes for each layer, and a sum for each kind of layer.
+fn layers(engine: &mut Engine, images: &[f32], size: usize, batch: usize) -> anyhow::Result<()> {
+    let mut best: Vec<StepTime> = Vec::new();
+    for _ in 0..7 {
+        let mut times = Vec::new();
+        engine.run_timed(images, size, size, false, Some(&mut times))?;
+        if best.is_empty() {
+            best = times;
+        } else {
+            best.iter_mut().zip(times).for_each(|(b, t)| b.time = b.time.min(t.time));
+        }
+    }
+    let line = |name: &str, kind: &str, time: Duration, macs: u64| {
+        let ms = time.as_secs_f64() * 1e3;
+        println!("    {name:<32} {kind:<18} {ms:>9.3} ms {:>8.0} GFLOP/s", 2e-6 * (macs * batch as u64) as f64 / ms);
+    };
+    let mut kinds: BTreeMap<&str, (Duration, u64)> = BTreeMap::new();
+    for step in &best {
+        line(&step.name, step.kind, step.time, step.multiply_adds);
+        let sum = kinds.entry(step.kind).or_default();
+        *sum = (sum.0 + step.time, sum.1 + step.multiply_adds);
+    }
+    for (kind, (time, macs)) in kinds {
+        line("all", kind, time, macs);
+    }
+    Ok(())
+}
+
+/// Largest resident size of this process so far, where the system says.
+fn peak_memory_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<f64>().ok()).map_or(f64::NAN, |kb| kb / 1024.0)
+}

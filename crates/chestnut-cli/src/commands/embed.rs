@@ -1,0 +1,66 @@
+//! `chestnut embed`
+
+use super::models_folder;
+use crate::Outcome;
+use crate::args::Embed;
+use crate::progress::Progress;
+use anyhow::bail;
+use chestnut::embed::{self, Network};
+use chestnut::study::{StageRecord, Study};
+use std::path::Path;
+
+/// Prefix of the manifest's records of embedded networks.
+pub(crate) const STAGE: &str = "embed ";
+
+pub(crate) fn run(a: &Embed) -> anyhow::Result<Outcome> {
+    let models = models_folder(&a.store)?;
+    let names = if a.net.is_empty() { stored_names(&models)? } else { a.net.clone() };
+    let study = Study::open(&a.study)?;
+    embed(&study, &models, &names)
+}
+
+fn stored_names(models: &Path) -> anyhow::Result<Vec<String>> {
+    let names: Vec<String> = chestnut_zoo::store::list(models)?.into_iter().map(|(name, _)| name).collect();
+    if names.is_empty() {
+        bail!(
+            "there is no network in {}; add one with `chestnut models add FILE --name NAME`, or try \
+             `--net seeded:densenet121`, whose weights are a formula",
+            models.display()
+        );
+    }
+    Ok(names)
+}
+
+/// Embeds with each network in turn; also a stage of the demo.
+pub(crate) fn embed(study: &Study, models: &Path, names: &[String]) -> anyhow::Result<Outcome> {
+    let cohort = study.cohort()?;
+    let networks: Vec<Network> = names.iter().map(|n| Network::find(models, n)).collect::<Result<_, _>>()?;
+    let mut outcome = Outcome::Clean;
+    for network in &networks {
+        let progress = Progress::new(&format!("embedding {}", network.name), "images");
+        let result = embed::embed(study, &cohort, models, network, &|done, total| progress.update(done, total))?;
+        let rate = result.computed as f64 / progress.seconds();
+        let mut what = if result.computed > 0 {
+            format!("{} images, {rate:.1} images/s", result.computed)
+        } else {
+            "nothing to do".to_owned()
+        };
+        if result.kept > 0 {
+            what += &format!(", {} kept from before", result.kept);
+        }
+        progress.finish(&what);
+        for refused in &result.refused {
+            outcome = Outcome::SomeRefused;
+            eprintln!("  refused: {}: {}", refused.image, refused.reason);
+        }
+        let facts =
+            [("weights_sha256", network.record.weights_sha256.clone()), ("images", cohort.images.len().to_string())];
+        let facts = facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        // A run that had nothing to do keeps the time of the one that did it.
+        let stage = format!("{STAGE}{}", network.name);
+        let before = study.manifest().stages.get(&stage).map_or(0.0, |s| s.seconds);
+        let seconds = if result.computed > 0 { progress.seconds() } else { before };
+        study.record(&stage, StageRecord { seconds, facts })?;
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,93 @@
+//! `chestnut ingest`
+
+use crate::Outcome;
+use crate::args::{Ingest, UnitArg};
+use crate::progress::Progress;
+use anyhow::{Context, bail};
+use chestnut::cohort::labels::guess_label_set;
+use chestnut::cohort::{self, ColumnNames, Copies, IngestOptions, LabelSet, Unit, ViewFilter};
+use chestnut::study::{Settings, SplitSettings, StageRecord, Study};
+use std::path::Path;
+
+pub(crate) fn run(a: &Ingest) -> anyhow::Result<Outcome> {
+    if !a.images.is_dir() {
+        bail!("{} is no folder; name the folder that holds the images", a.images.display());
+    }
+    if !a.labels.is_file() {
+        bail!("{} is no file; name the labels table with --labels", a.labels.display());
+    }
+    if !(a.test > 0.0 && a.test < 1.0) {
+        bail!("--test is {}; it must lie between 0 and 1", a.test);
+    }
+    chestnut::fs::create_writable_folder(&a.output)?;
+    let mut options = IngestOptions::new(label_set(a)?);
+    options.columns = ColumnNames {
+        key: a.key.clone(),
+        patient: a.patient.clone(),
+        view: a.view_column.clone(),
+        sex: a.sex.clone(),
+        age: a.age.clone(),
+    };
+    options.view = match a.view.as_deref() {
+        None => ViewFilter::Frontal,
+        Some(v) if v.eq_ignore_ascii_case("any") => ViewFilter::Any,
+        Some(v) => ViewFilter::Only(v.to_owned()),
+    };
+    if a.keep_copies {
+        options.copies = Copies::Keep;
+    }
+    if !a.keep_ids {
+        options.pseudonym_key = Some(Study::pseudonym_key(&a.output)?);
+    }
+    let split = SplitSettings {
+        test: a.test,
+        seed: a.seed,
+        unit: match a.unit {
+            UnitArg::Patient => Unit::Patient,
+            UnitArg::Image => Unit::Image,
+        },
+    };
+    ingest(&a.images, &a.labels, &a.output, &options, split)
+}
+
+fn label_set(a: &Ingest) -> anyhow::Result<LabelSet> {
+    if !a.labels_columns.is_empty() {
+        return Ok(LabelSet::from_columns(&a.labels_columns)?);
+    }
+    let Some(name) = &a.label_set else { return Ok(guess_label_set(&a.labels)?) };
+    if let Some(set) = LabelSet::ready_made(name) {
+        return Ok(set);
+    }
+    let text = std::fs::read_to_string(name)
+        .with_context(|| format!("--label-set {name} is neither chexpert nor hum-cxr nor a file that can be read"))?;
+    LabelSet::from_toml(&text).with_context(|| name.clone())
+}
+
+/// Ingests and stores; also the demo's first stage.
+pub(crate) fn ingest(
+    images: &Path,
+    labels: &Path,
+    output: &Path,
+    options: &IngestOptions,
+    split: SplitSettings,
+) -> anyhow::Result<Outcome> {
+    let progress = Progress::new("reading images", "images");
+    let cohort = cohort::ingest(images, labels, options, &|p| progress.update(p.done, p.total))?;
+    progress.finish(&format!("{} images used, {} items refused", cohort.images.len(), cohort.rejects.len()));
+    let images = std::path::absolute(images).unwrap_or_else(|_| images.to_path_buf());
+    let settings =
+        Settings { images: images.clone(), recipe: Default::default(), split, labels: options.label_set.clone() };
+    let study = Study::create(output, settings)?;
+    study.write_cohort(&cohort)?;
+    if !cohort.images.is_empty() {
+        study.write("contact_sheet.png", &cohort::sheet(&cohort, &images, study.settings.split.seed)?)?;
+    }
+    study.record("ingest", StageRecord { seconds: progress.seconds(), ..StageRecord::default() })?;
+    println!("{}", cohort::summary(&cohort));
+    println!("Study: {}", output.display());
+    println!("Look at {} before you go on.", study.path("contact_sheet.png").display());
+    if cohort.images.is_empty() {
+        bail!("no image could be used; {} says why", study.path("rejects.csv").display());
+    }
+    Ok(if cohort.rejects.is_empty() { Outcome::Clean } else { Outcome::SomeRefused })
+}

@@ -1,0 +1,28 @@
+//! One file per command.
+
+pub(crate) mod bench;
+pub(crate) mod compare;
+pub(crate) mod demo;
+pub(crate) mod embed;
+pub(crate) mod ingest;
+pub(crate) mod models;
+pub(crate) mod phantom;
+
+use crate::args::Store;
+use std::path::PathBuf;
+
+/// Folder of the model store.
+pub(crate) fn models_folder(store: &Store) -> anyhow::Result<PathBuf> {
+    if let Some(folder) = &store.models {
+        return Ok(folder.clone());
+    }
+    if let Some(folder) = std::env::var_os("CHESTNUT_MODELS").filter(|v| !v.is_empty()) {
+        return Ok(PathBuf::from(folder));
+    }
+    let data = std::env::var_os("XDG_DATA_HOME").filter(|v| !v.is_empty()).map(PathBuf::from);
+    let home = std::env::var_os("HOME").or_else(|| std::env::var_os("USERPROFILE")).map(PathBuf::from);
+    let data = data.or_else(|| home.map(|h| h.join(".local/share")));
+    data.map(|d| d.join("chestnut/models")).ok_or_else(|| {
+        anyhow::anyhow!("there is no home folder to keep networks in; name one with --models or CHESTNUT_MODELS")
+    })
+}
