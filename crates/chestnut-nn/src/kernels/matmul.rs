@@ -80,40 +80,84 @@ const fn max_rows(max_width: usize, width: usize) -> usize {
     if max_width == 1 || width == 4 { 6 } else { 8 }
 }
 
+/// Floats of a panel that are used for all tiles before the next ones: 32 KiB, most of a first-level cache.
+const CHUNK_FLOATS: usize = 8 * 1024;
+/// Fewest tiles for which cutting the inputs into chunks pays for writing and reading the sums in between.
+const CHUNK_TILES: usize = 4;
+
+/// A stretch of the inputs and its weights.
+struct Chunk<'a> {
+    offsets: &'a [usize],
+    weights: *const f32,
+    /// Sums start at 0; otherwise they are taken up from the output.
+    first: bool,
+    /// Bias, residual and ReLU follow.
+    last: bool,
+}
+
 #[inline(always)]
 unsafe fn run_tiles<S: Simd, const W: usize>(run: &Run<'_>, depth: usize, pixel: usize) {
     let most = max_rows(S::MAX_WIDTH, W);
     let tiles = run.pixels.div_ceil(most);
-    let (mut at, mut left) = (0, run.pixels);
-    for tile in 0..tiles {
-        // Even tiles: 7 pixels become 4 + 3, not 6 + 1.
-        let rows = left.div_ceil(tiles - tile);
-        unsafe {
-            match rows {
-                1 => tile_rows::<S, 1, W>(run, at, depth, pixel),
-                2 => tile_rows::<S, 2, W>(run, at, depth, pixel),
-                3 => tile_rows::<S, 3, W>(run, at, depth, pixel),
-                4 => tile_rows::<S, 4, W>(run, at, depth, pixel),
-                5 => tile_rows::<S, 5, W>(run, at, depth, pixel),
-                6 => tile_rows::<S, 6, W>(run, at, depth, pixel),
-                7 if most >= 7 => tile_rows::<S, 7, W>(run, at, depth, pixel),
-                8 if most >= 8 => tile_rows::<S, 8, W>(run, at, depth, pixel),
-                _ => unreachable!("a tile of {rows} pixels"),
+    let total = run.offsets.len();
+    let blocks = if tiles < CHUNK_TILES { total } else { (CHUNK_FLOATS / (W * LANES * depth)).max(1) };
+    // Even chunks, for the same reason as even tiles below.
+    let chunks = total.div_ceil(blocks);
+    let mut from = 0;
+    for c in 0..chunks {
+        let to = from + (total - from).div_ceil(chunks - c);
+        let chunk = Chunk {
+            offsets: &run.offsets[from..to],
+            weights: unsafe { run.weights.add(from * depth * W * LANES) },
+            first: c == 0,
+            last: c + 1 == chunks,
+        };
+        from = to;
+        let (mut at, mut left) = (0, run.pixels);
+        for tile in 0..tiles {
+            // Even tiles: 7 pixels become 4 + 3, not 6 + 1.
+            let rows = left.div_ceil(tiles - tile);
+            unsafe {
+                match rows {
+                    1 => tile_rows::<S, 1, W>(run, &chunk, at, depth, pixel),
+                    2 => tile_rows::<S, 2, W>(run, &chunk, at, depth, pixel),
+                    3 => tile_rows::<S, 3, W>(run, &chunk, at, depth, pixel),
+                    4 => tile_rows::<S, 4, W>(run, &chunk, at, depth, pixel),
+                    5 => tile_rows::<S, 5, W>(run, &chunk, at, depth, pixel),
+                    6 => tile_rows::<S, 6, W>(run, &chunk, at, depth, pixel),
+                    7 if most >= 7 => tile_rows::<S, 7, W>(run, &chunk, at, depth, pixel),
+                    8 if most >= 8 => tile_rows::<S, 8, W>(run, &chunk, at, depth, pixel),
+                    _ => unreachable!("a tile of {rows} pixels"),
+                }
             }
+            at += rows;
+            left -= rows;
         }
-        at += rows;
-        left -= rows;
     }
 }
 
 /// `R` pixels x `W` vectors.
 #[inline(always)]
-unsafe fn tile_rows<S: Simd, const R: usize, const W: usize>(run: &Run<'_>, at: usize, depth: usize, pixel: usize) {
+unsafe fn tile_rows<S: Simd, const R: usize, const W: usize>(
+    run: &Run<'_>,
+    chunk: &Chunk<'_>,
+    at: usize,
+    depth: usize,
+    pixel: usize,
+) {
     unsafe {
         let mut sums = [[S::splat(0.0); W]; R];
+        let output = run.output.add(at * LANES);
+        if !chunk.first {
+            for w in 0..W {
+                for r in 0..R {
+                    sums[r][w] = S::load(output.add(w * run.output_block + r * LANES));
+                }
+            }
+        }
         let input = run.input.add(at * pixel);
-        let mut weights = run.weights;
-        for &offset in run.offsets {
+        let mut weights = chunk.weights;
+        for &offset in chunk.offsets {
             let block = input.add(offset);
             for c in 0..depth {
                 let mut row = [S::splat(0.0); W];
@@ -128,6 +172,14 @@ unsafe fn tile_rows<S: Simd, const R: usize, const W: usize>(run: &Run<'_>, at: 
                 }
                 weights = weights.add(W * LANES);
             }
+        }
+        if !chunk.last {
+            for w in 0..W {
+                for r in 0..R {
+                    S::store(output.add(w * run.output_block + r * LANES), sums[r][w]);
+                }
+            }
+            return;
         }
         // From here on only plain nests over constants: anything else makes the compiler keep the sums in memory.
         if !run.bias.is_null() {
@@ -147,7 +199,6 @@ unsafe fn tile_rows<S: Simd, const R: usize, const W: usize>(run: &Run<'_>, at: 
             }
         }
         let floor = S::splat(if run.relu { 0.0 } else { f32::NEG_INFINITY });
-        let output = run.output.add(at * LANES);
         for w in 0..W {
             for r in 0..R {
                 S::store(output.add(w * run.output_block + r * LANES), S::max(sums[r][w], floor));
