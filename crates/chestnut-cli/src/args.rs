@@ -27,6 +27,7 @@ Exit codes: 0 all good, 2 some items were refused (see rejects.csv), 1 the run f
 pub(crate) enum Command {
     Ingest(Ingest),
     Embed(Embed),
+    Tune(Tune),
     Compare(Compare),
     Demo(Demo),
     Phantom(Phantom),
@@ -124,6 +125,34 @@ pub(crate) struct Embed {
     pub(crate) store: Store,
 }
 
+/// Search the paper's whole grid of tree settings on the training patients; an interrupted search goes on where it was.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  chestnut tune study
+  chestnut tune study --learner rf,xrt --folds 5 --repeats 3    as the paper's code
+  chestnut compare study --tuned                                use what was found")]
+pub(crate) struct Tune {
+    /// Folder of the study.
+    pub(crate) study: PathBuf,
+    /// Networks by name [default: all that were embedded].
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) net: Vec<String>,
+    /// Learners on the embeddings.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "rf")]
+    pub(crate) learner: Vec<LearnerArg>,
+    /// A grid of your own as TOML (learner, trees, max_depth, min_samples_split, ...), instead of the paper's.
+    #[arg(long, conflicts_with = "learner")]
+    pub(crate) grid: Option<PathBuf>,
+    /// Folds of the cross-validation, by patient and stratified over labels.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) folds: usize,
+    /// How often it is repeated with other folds.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) repeats: usize,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
+
 /// Fit trees on each network's embeddings and score them on held-out patients.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -142,6 +171,9 @@ pub(crate) struct Compare {
     /// Number of splits; tables show the first and the spread over all.
     #[arg(long, default_value_t = 1)]
     pub(crate) repeats: usize,
+    /// Use the settings that `chestnut tune` chose instead of the paper's final values.
+    #[arg(long)]
+    pub(crate) tuned: bool,
     /// Also show the paper's Eq. 2 as printed, without its denominator.
     #[arg(long)]
     pub(crate) literal_entropy: bool,

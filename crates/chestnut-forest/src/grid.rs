@@ -61,6 +61,14 @@ impl Grid {
         }
     }
 
+    /// Reads a grid of one's own from TOML, in the form of the fields of this struct.
+    ///
+    /// # Errors
+    /// A text that names the line at fault.
+    pub fn from_toml(text: &str) -> Result<Self, ForestError> {
+        toml::from_str(text).map_err(|e| ForestError::Damaged(e.to_string()))
+    }
+
     /// The settings that must be grown; each contains all depths, splits and numbers of trees.
     #[must_use]
     pub fn growths(&self, seed: u64) -> Vec<Params> {
@@ -125,7 +133,11 @@ impl Grid {
         self.len() == 0
     }
 
-    fn check(&self, features: &Features, labels: &Labels) -> Result<(), ForestError> {
+    /// Checks the grid against the tables that it will be searched on.
+    ///
+    /// # Errors
+    /// [`ForestError`] for an empty or too large grid, an impossible setting, or tables that do not match.
+    pub fn check(&self, features: &Features, labels: &Labels) -> Result<(), ForestError> {
         if self.is_empty() || self.len() > MAX_SETTINGS {
             let what = format!("a grid of {} settings; between 1 and {MAX_SETTINGS} are possible", self.len());
             return Err(ForestError::Damaged(what));
@@ -224,7 +236,7 @@ pub fn score_growth(
 }
 
 /// AUC of each label over `rows`, whose probabilities are `[row][output]`.
-fn label_aucs(probabilities: &[f64], labels: &Labels, rows: &[usize]) -> Vec<Option<f64>> {
+pub(crate) fn label_aucs(probabilities: &[f64], labels: &Labels, rows: &[usize]) -> Vec<Option<f64>> {
     let outputs = labels.outputs();
     (0..outputs)
         .map(|k| {
@@ -286,7 +298,7 @@ pub fn rank(grid: &Grid, seed: u64, scores: &[Vec<FoldScores>]) -> Vec<GridRow> 
     rows
 }
 
-fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+pub(crate) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, count) = values.fold((0.0, 0), |(s, n), v| (s + v, n + 1));
     (count > 0).then(|| sum / f64::from(count))
 }

@@ -7,8 +7,15 @@
 
 mod forest;
 mod grid;
+mod linear;
+mod linear_solver;
+mod model_file;
+mod neighbours;
+mod onnx;
 mod params;
+mod permutation;
 mod score;
+mod shap;
 mod table;
 mod tree;
 

@@ -4,6 +4,7 @@
 //! so results are the same bits however it is cut. Every item writes its own part of the output: its pixels, its
 //! channels, or both.
 
+use crate::cut::{self, Item};
 use crate::kernels::matmul::{self, Run};
 use crate::kernels::pack::{self, Kind, Pack};
 use crate::kernels::winograd::{self, OUTPUT, Outputs, POSITIONS, Tiles};
@@ -49,7 +50,7 @@ pub(crate) fn memory(c: &Convolution, input: Shape, output: Shape, batch: usize,
     match c.algorithm {
         Algorithm::Pointwise => {
             let in_place = matches!(c.source, Source::InPlace);
-            let pixels = pack_pixels(depth, batch * output.height * output.width, threads);
+            let pixels = most_pixels(c, depth, batch * output.height * output.width, threads);
             Need { scratch: if in_place { 0 } else { pixels * depth }, shared: 0 }
         }
         Algorithm::Window | Algorithm::Image => {
@@ -82,6 +83,16 @@ pub(crate) fn convolution(
         Algorithm::Image => first_layer(cx, c, image, shapes, output, residual),
         Algorithm::Winograd => winograd_convolution(cx, c, input, shapes, output, residual),
     }
+}
+
+/// True if one image's weights weigh more than its inputs, so that they should be read once (see [`cut`]).
+fn weights_first(c: &Convolution, inputs: usize, threads: usize) -> bool {
+    threads > 1 && c.widths.len() >= threads && c.weights.len() > inputs && inputs <= 2 * PACK_FLOATS
+}
+
+/// Most pixels of an item of a pointwise convolution.
+fn most_pixels(c: &Convolution, depth: usize, pixels: usize, threads: usize) -> usize {
+    if weights_first(c, depth * pixels, threads) { pixels } else { pack_pixels(depth, pixels, threads) }
 }
 
 /// Pixels packed together, evened out over the whole.
@@ -120,23 +131,27 @@ fn pointwise(
     let in_plane = cx.batch * si.height * si.width * LANES;
     let plane = pixels * LANES;
     let panels = panels(&c.widths);
-    let part = pack_pixels(depth, pixels, cx.pool.threads());
-    let parts = pixels.div_ceil(part);
-    let groups =
-        if parts < 2 * cx.pool.threads() { (2 * cx.pool.threads()).div_ceil(parts).min(panels.len()) } else { 1 };
+    let threads = cx.pool.threads();
+    let part = most_pixels(c, depth, pixels, threads);
+    let items = if weights_first(c, depth * pixels, threads) {
+        cut::by_panels(pixels, panels.len(), threads)
+    } else {
+        cut::by_pixels(pixels, part, panels.len(), threads)
+    };
     let in_place = matches!(c.source, Source::InPlace);
     let distance = if in_place { in_plane } else { part * LANES };
     let offsets: Vec<usize> = (0..depth_blocks).map(|b| b * distance).collect();
     assert!(input.len() >= depth_blocks * in_plane && output.len() >= blocks(so.channels) * plane);
+    assert!(!in_place || in_plane >= plane, "a 1x1 window reads the pixel that it writes");
+    assert!(c.bias.len() == blocks(so.channels) * LANES);
     assert!(c.weights.len() == depth * blocks(so.channels) * LANES);
     assert!(residual.is_none_or(|r| r.len() >= output.len()));
     let weights = c.weights.as_slice().as_ptr();
     let bias = c.bias.as_slice().as_ptr();
     let (weights, bias) = (Address(weights), Address(bias));
     let scratch = cx.scratch;
-    cx.pool.run(parts * groups, &|worker, item| {
-        let (group, first) = (item % groups, item / groups * part);
-        let count = part.min(pixels - first);
+    cx.pool.run(items.len(), &|worker, item| {
+        let Item { panels: range, first, count } = items[item].clone();
         let from = if in_place {
             input.part(first * LANES, input.len() - first * LANES).read()
         } else {
@@ -176,7 +191,7 @@ fn pointwise(
             }
             own.read()
         };
-        for (width, block) in &panels[panels.len() * group / groups..panels.len() * (group + 1) / groups] {
+        for (width, block) in &panels[range] {
             let at = block * plane + first * LANES;
             let run = Run {
                 input: from,
@@ -262,6 +277,7 @@ fn window(
         image,
         row: c.window.stride * columns * LANES,
         flat,
+        inputs: depth_blocks * image,
     };
     run_rows(cx.pool, isa, c, source, &geometry, batch, so, output, residual);
 }
@@ -296,6 +312,7 @@ fn first_layer(
         image: rows * columns * channels,
         row: pixel * columns,
         flat: false,
+        inputs: rows * columns * channels,
     };
     run_rows(cx.pool, cx.isa, c, copy, &geometry, cx.batch, so, output, residual);
 }
@@ -323,6 +340,8 @@ struct Rows<'a> {
     image: usize,
     row: usize,
     flat: bool,
+    /// Floats of one image over all channels.
+    inputs: usize,
 }
 
 #[allow(clippy::too_many_arguments, reason = "the parts of one step")]
@@ -340,22 +359,21 @@ fn run_rows(
     let plane = batch * so.height * so.width * LANES;
     let depth = g.offsets.len() * g.depth;
     let panels = panels(&c.widths);
-    // Enough rows per item that a panel of weights is used for a few hundred pixels.
-    let rows = 256_usize.div_ceil(so.width).min(so.height.div_ceil(if batch == 1 { pool.threads() } else { 1 })).max(1);
-    let parts = so.height.div_ceil(rows);
-    let groups = if batch * parts < 2 * pool.threads() {
-        (2 * pool.threads()).div_ceil(batch * parts).min(panels.len())
+    let items = if batch == 1 && weights_first(c, g.inputs, pool.threads()) {
+        cut::by_panels(so.height, panels.len(), pool.threads())
     } else {
-        1
+        // Enough rows per item that a panel of weights is used for a few hundred pixels.
+        let rows = 256_usize.div_ceil(so.width).min(so.height.div_ceil(if batch == 1 { pool.threads() } else { 1 }));
+        cut::by_pixels(so.height, rows.max(1), panels.len(), pool.threads().div_ceil(batch))
     };
     assert!(c.weights.len() == depth * blocks(so.channels) * LANES && output.len() >= blocks(so.channels) * plane);
+    assert!(c.bias.len() == blocks(so.channels) * LANES);
     assert!(residual.is_none_or(|r| r.len() >= output.len()));
     let (weights, bias) = (Address(c.weights.as_slice().as_ptr()), Address(c.bias.as_slice().as_ptr()));
-    pool.run(batch * parts * groups, &|_, item| {
-        let (group, rest) = (item % groups, item / groups);
-        let (image, first) = (rest / parts, rest % parts * rows);
-        let count = rows.min(so.height - first);
-        for (width, block) in &panels[panels.len() * group / groups..panels.len() * (group + 1) / groups] {
+    pool.run(batch * items.len(), &|_, item| {
+        let image = item / items.len();
+        let Item { panels: range, first, count } = items[item % items.len()].clone();
+        for (width, block) in &panels[range] {
             let (lines, pixels) = if g.flat { (1, count * so.width) } else { (count, so.width) };
             for y in first..first + lines {
                 let reach = (pixels - 1) * g.pixel + g.offsets[g.offsets.len() - 1] + g.depth;
@@ -427,7 +445,7 @@ fn winograd_convolution(
     let (in_plane, plane) = (cx.batch * si.height * si.width * LANES, cx.batch * so.height * so.width * LANES);
     let (depth_blocks, column_blocks) = (g.depth / LANES, g.columns / LANES);
     let panels = panels(&c.widths);
-    assert!(c.weights.len() == POSITIONS * g.depth * g.columns);
+    assert!(c.weights.len() == POSITIONS * g.depth * g.columns && c.bias.len() == g.columns);
     let (weights, bias) = (Address(c.weights.as_slice().as_ptr()), Address(c.bias.as_slice().as_ptr()));
     let tiles_of =
         |plane: *const f32, shape: Shape, first: usize, count: usize, transformed: *mut f32, position: usize| Tiles {

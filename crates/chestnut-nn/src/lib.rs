@@ -17,6 +17,7 @@
 //! All `unsafe` code of the project is in this crate: kernels work on raw pointers, and every pointer is taken through
 //! `memory::Span::part`, which asserts its bounds. This crate knows nothing about X-rays.
 
+mod cut;
 mod engine;
 mod execute;
 mod kernels;

@@ -41,8 +41,12 @@ unsafe fn spin_generic<S: Simd>(factor: f32, output: *mut f32) {
 }
 
 /// GFLOP/s of `threads` threads doing nothing but multiply-adds in registers (2 per multiply-add), the best of several rounds.
+///
+/// # Panics
+/// If this processor lacks `isa`.
 #[must_use]
 pub fn measure_peak(isa: Isa, threads: usize) -> f64 {
+    assert!(Isa::available().contains(&isa), "this processor has no {isa}");
     let mut pool = Pool::new(threads);
     let threads = pool.threads();
     let mut memory = Aligned::zeros(threads * LANES);

@@ -61,7 +61,8 @@ pub(crate) enum Algorithm {
 fn choose(window: &Window, inputs: usize, from_image: bool, allow_winograd: bool) -> Algorithm {
     match window {
         _ if from_image => Algorithm::Image,
-        Window { size: [1, 1], .. } => Algorithm::Pointwise,
+        // A 1x1 window with a border would see pixels that are not there; the general window pads them.
+        Window { size: [1, 1], padding: Padding::Valid | Padding::Same, .. } => Algorithm::Pointwise,
         Window { size: [3, 3], stride: 1, padding }
             if allow_winograd && inputs >= LANES && *padding != Padding::Each(2) =>
         {

@@ -99,10 +99,11 @@ impl Pool {
             rounds += 1;
             if rounds < SPIN { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
+        let failed = shared.failed.swap(false, Ordering::Relaxed);
         if let Err(panic) = own {
             resume_unwind(panic);
         }
-        assert!(!shared.failed.swap(false, Ordering::Relaxed), "a worker thread of the engine panicked");
+        assert!(!failed, "a worker thread of the engine panicked");
     }
 }
 

@@ -124,7 +124,7 @@ pub struct Shape {
     pub channels: usize,
 }
 
-/// The input is too small (or empty) for a network.
+/// The input is too small (or empty) for a network, or its branches do not meet in one size.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
     "an input of {height} x {width} pixels is too small: layer {layer} has nothing to look at; use a larger --size"
@@ -171,6 +171,15 @@ impl Graph {
                     _ => Err(InputTooSmall { height, width, layer: node.name.clone() }),
                 }
             };
+            let same_size = |a: Shape, b: Shape| (a.height, a.width) == (b.height, b.width);
+            let agree = match &node.op {
+                Op::Add { .. } => node.inputs.iter().all(|&i| shapes[i] == from(0)),
+                Op::Concat => node.inputs.iter().all(|&i| same_size(shapes[i], from(0))),
+                _ => true,
+            };
+            if !agree {
+                return Err(InputTooSmall { height, width, layer: node.name.clone() });
+            }
             let shape = match &node.op {
                 Op::Input { channels } => Shape { height, width, channels: *channels },
                 Op::Conv { window, filters, .. } => slide(window, *filters)?,

@@ -75,6 +75,9 @@ pub fn check(graph: &Graph, weights: &Weights) -> Result<(), Misfit> {
                 misfit.wrong_shape.push(format!("{name} is {:?}, needed {shape:?}", t.shape));
             }
             Some(t) if t.data.iter().any(|v| !v.is_finite()) => misfit.not_finite.push(name.clone()),
+            Some(t) if name.ends_with(".moving_variance") && t.data.iter().any(|&v| v < 0.0) => {
+                misfit.not_finite.push(format!("{name} (a negative variance)"));
+            }
             Some(_) => {}
         }
     }

@@ -1,13 +1,14 @@
 //! `chestnut compare`: all approaches on one split, scored on the same test patients.
 
-use crate::cohort::{Cohort, Part, Split, SplitPlan, split};
+use crate::cohort::{Cohort, Part, Split, SplitPlan, Stage, split};
 use crate::embed::{self, EmbeddingTable, Network};
 use crate::error::{Error, Result};
 use crate::evaluate::{self, Comparison, MethodScore, NetworkUsed, PartCount, score_method};
 use crate::image::recipe::Recipe;
-use crate::study::{StageRecord, Study};
+use crate::study::{SplitSettings, StageRecord, Study};
 use crate::transfer::ensemble::Ensemble;
 use crate::transfer::{Predictions, embeddings};
+use crate::tune::{TunedSettings, training_hash};
 use chestnut_forest::{Labels, Params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -26,13 +27,30 @@ pub struct CompareOptions {
     pub literal_entropy: bool,
     /// Learners on embeddings.
     pub learners: Vec<Params>,
+    /// Settings that replace a learner's for a network, as `tune` chose them on the first split's training patients.
+    pub tuned: Option<TunedSettings>,
 }
 
 impl CompareOptions {
     /// The paper's final random forest, one split.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { repeats: 1, literal_entropy: false, learners: vec![Params::random_forest(seed)] }
+        Self { repeats: 1, literal_entropy: false, learners: vec![Params::random_forest(seed)], tuned: None }
+    }
+}
+
+impl CompareOptions {
+    /// The settings of a learner for one network.
+    fn params<'a>(&'a self, network: &Network, learner: &'a Params, training: &str) -> Result<&'a Params> {
+        let Some(tuned) = &self.tuned else { return Ok(learner) };
+        let (name, short) = (&network.name, learner.learner.short());
+        match tuned.get(&(name.clone(), learner.learner)) {
+            Some((params, on)) if on == training => Ok(params),
+            Some(_) => Err(Error::Request(format!(
+                "{short} for {name} was tuned on other training patients (cohort, seed or split have changed since); run `chestnut tune` again"
+            ))),
+            None => Err(Error::Request(format!("{short} was not tuned for {name}; run `chestnut tune` for it"))),
+        }
     }
 }
 
@@ -53,17 +71,15 @@ pub fn compare(
         let problem = format!("a comparison needs at least one network and 1 to {MAX_REPEATS} repeats");
         return Err(Error::Request(problem));
     }
+    if options.tuned.is_some() && options.repeats > 1 {
+        let problem = "tuned settings were chosen on the first split's training patients, who are test patients in other \
+                       splits; compare with --tuned or with --repeats, not both";
+        return Err(Error::Request(problem.to_owned()));
+    }
     let start = Instant::now();
-    let tables: Vec<EmbeddingTable> = networks.iter().map(|n| embed::load(study, cohort, n)).collect::<Result<_>>()?;
-    let values: Vec<Option<bool>> = cohort.images.iter().flat_map(|i| i.labels.iter().map(|l| l.known())).collect();
-    let n_labels = cohort.label_names.len();
-    let mut settings = study.settings.split.clone();
-    settings.seed = study.settings.split.seed;
-    let parts = [
-        Part { name: PARTS[0].into(), fraction: 1.0 - settings.test },
-        Part { name: PARTS[1].into(), fraction: settings.test },
-    ];
-    let plan = SplitPlan { parts: parts.to_vec(), unit: settings.unit, seed: settings.seed, repeat: 0 };
+    let (cohort, tables) = &common(study, cohort, networks)?;
+    let settings = &study.settings.split;
+    let plan = plan(settings);
     let total = options.repeats * networks.len() * options.learners.len();
 
     let (mut done, mut first, mut all, mut notes) = (0, None, BTreeMap::new(), BTreeSet::new());
@@ -72,29 +88,18 @@ pub fn compare(
         let drawn: Split = split(&cohort.items(), &plan.repeated(repeat as u64))?;
         let indices = drawn.indices(cohort)?;
         let [train, test] = &indices[..] else { return Err(Error::Request("a split has two parts".into())) };
-        // A label without any known value in the training part cannot be learned; the others can.
-        let learnable: Vec<usize> =
-            (0..n_labels).filter(|k| train.iter().any(|i| values[i * n_labels + k].is_some())).collect();
-        if learnable.is_empty() {
-            return Err(Error::Request(
-                "no label has a known value in the training part; see the blank policy in study.toml".into(),
-            ));
+        let (names, labels) = label_table(cohort, train)?;
+        for label in cohort.label_names.iter().filter(|l| !names.contains(l)) {
+            notes.insert(format!("{label} has no known value in the training part and is left out"));
         }
-        for k in (0..n_labels).filter(|k| !learnable.contains(k)) {
-            notes.insert(format!("{} has no known value in the training part and is left out", cohort.label_names[k]));
-        }
-        let names: Vec<String> = learnable.iter().map(|&k| cohort.label_names[k].clone()).collect();
-        let used: Vec<Option<bool>> = (0..cohort.images.len())
-            .flat_map(|i| learnable.iter().map(move |&k| (i, k)))
-            .map(|(i, k)| values[i * n_labels + k])
-            .collect();
-        let labels = Labels::new(&used, names.len())?;
         let truth: Vec<Option<bool>> =
-            test.iter().flat_map(|&i| used[i * names.len()..][..names.len()].to_vec()).collect();
+            test.iter().flat_map(|&i| (0..names.len()).map(move |k| (i, k))).map(|(i, k)| labels.get(i, k)).collect();
+        let training = training_hash(cohort, train);
         let mut methods: Vec<Predictions> = Vec::new();
         for params in &options.learners {
             let mut members = Vec::new();
-            for (network, table) in networks.iter().zip(&tables) {
+            for (network, table) in networks.iter().zip(tables) {
+                let params = options.params(network, params, &training)?;
                 let (_, predictions) = embeddings::fit_and_predict(&network.name, table, &labels, train, test, params)?;
                 members.push(predictions);
                 done += 1;
@@ -150,6 +155,49 @@ pub fn compare(
     Ok(describe(study, cohort, networks, options, methods, labels, parts, warnings))
 }
 
+/// The images that every network has embedded, and their embeddings; the others are named in the cohort's warnings.
+pub(crate) fn common(study: &Study, cohort: &Cohort, networks: &[Network]) -> Result<(Cohort, Vec<EmbeddingTable>)> {
+    let tables: Vec<EmbeddingTable> = networks.iter().map(|n| embed::load(study, cohort, n)).collect::<Result<_>>()?;
+    if tables.iter().all(|t| t.ids.len() == cohort.images.len()) {
+        return Ok((cohort.clone(), tables));
+    }
+    let have: Vec<BTreeSet<&str>> = tables.iter().map(|t| t.ids.iter().map(String::as_str).collect()).collect();
+    let (kept, missing): (Vec<_>, Vec<_>) =
+        cohort.images.iter().cloned().partition(|i| have.iter().all(|ids| ids.contains(i.id.as_str())));
+    let mut cohort = Cohort { images: kept, ..cohort.clone() };
+    cohort.warnings.push(format!("{} images could not be embedded and are left out; `chestnut embed` names them", missing.len()));
+    let ids: Vec<&str> = cohort.images.iter().map(|i| i.id.as_str()).collect();
+    let tables = tables.into_iter().map(|t| t.select(&ids)).collect();
+    Ok((cohort, tables))
+}
+
+/// The split that a study's settings ask for, first repeat.
+pub(crate) fn plan(settings: &SplitSettings) -> SplitPlan {
+    let part = |name: &str, fraction| Part { name: name.to_owned(), fraction };
+    let parts = vec![part(PARTS[0], 1.0 - settings.test), part(PARTS[1], settings.test)];
+    SplitPlan { parts, unit: settings.unit, seed: settings.seed, repeat: 0 }
+}
+
+/// Names and values of the labels that can be learned from the rows `train`; values cover the whole cohort. A label
+/// without any known value there is left out.
+///
+/// # Errors
+/// If that leaves no label.
+pub(crate) fn label_table(cohort: &Cohort, train: &[usize]) -> Result<(Vec<String>, Labels)> {
+    let known = |i: usize, k: usize| cohort.images[i].labels[k].known();
+    let learnable: Vec<usize> =
+        (0..cohort.label_names.len()).filter(|&k| train.iter().any(|&i| known(i, k).is_some())).collect();
+    if learnable.is_empty() {
+        let problem = "no label has a known value in the training part; see the blank policy in study.toml".to_owned();
+        return Err(Error::Request(problem));
+    }
+    let values: Vec<Option<bool>> =
+        (0..cohort.images.len()).flat_map(|i| learnable.iter().map(move |&k| known(i, k))).collect();
+    let names: Vec<String> = learnable.iter().map(|&k| cohort.label_names[k].clone()).collect();
+    let labels = Labels::new(&values, names.len())?;
+    Ok((names, labels))
+}
+
 #[allow(clippy::too_many_arguments, reason = "collects the parts of one result")]
 fn describe(
     study: &Study,
@@ -161,9 +209,10 @@ fn describe(
     parts: Vec<PartCount>,
     warnings: Vec<String>,
 ) -> Comparison {
-    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-    cohort.rejects.iter().for_each(|r| *reasons.entry(r.reason.as_str()).or_default() += 1);
-    let mut rejects: Vec<(String, usize)> = reasons.into_iter().map(|(r, n)| (r.to_owned(), n)).collect();
+    // Counted by kind: single reasons name files and cells, which have no place in a report.
+    let mut reasons: BTreeMap<Stage, usize> = BTreeMap::new();
+    cohort.rejects.iter().for_each(|r| *reasons.entry(r.stage).or_default() += 1);
+    let mut rejects: Vec<(String, usize)> = reasons.into_iter().map(|(s, n)| (s.describe().to_owned(), n)).collect();
     rejects.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let recipe: Recipe = study.settings.recipe.clone();
     let manifest = study.manifest();
@@ -197,7 +246,10 @@ fn describe(
                 licence: n.record.licence.clone(),
             })
             .collect(),
-        settings: options.learners.iter().map(ToString::to_string).collect(),
+        settings: match &options.tuned {
+            None => options.learners.iter().map(ToString::to_string).collect(),
+            Some(tuned) => tuned.iter().map(|((network, _), (p, _))| format!("{network}, tuned: {p}")).collect(),
+        },
         methods,
         seconds: manifest.stages.iter().map(|(k, v)| (k.clone(), v.seconds)).collect(),
     }

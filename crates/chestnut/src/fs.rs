@@ -36,6 +36,20 @@ pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut File) -> io::Result
     Ok(())
 }
 
+/// Writes a file that only its owner may read, atomically.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A temporary file is private to its owner from the start.
+    let mut temporary = tempfile::Builder::new().prefix(".chestnut-").tempfile_in(folder)?;
+    temporary.write_all(bytes)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
 /// The process's umask, read from the kernel's own table where there is one; 022 elsewhere.
 #[cfg(unix)]
 fn umask() -> u32 {

@@ -12,6 +12,7 @@
 //! | [`study`] | the folder that holds it all |
 //! | [`embed`] | networks over the cohort, in resumable Parquet shards |
 //! | [`transfer`] | from networks to the hospital's labels |
+//! | [`mod@tune`] | the grid search on the training patients |
 //! | [`evaluate`] | AUC with intervals |
 //! | [`mod@compare`] | all of it on one split |
 //! | [`report`] | tables, figures, HTML |
@@ -29,6 +30,7 @@ pub mod phantom;
 pub mod report;
 pub mod study;
 pub mod transfer;
+pub mod tune;
 
 pub use chestnut_forest as forest;
 pub use error::{Error, Result};

@@ -185,13 +185,7 @@ impl Study {
             });
         }
         let key = fresh_key();
-        let text = crate::fs::to_hex(&key);
-        write_atomic(&path, text.as_bytes()).map_err(Error::io(&path))?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(Error::io(&path))?;
-        }
+        crate::fs::write_private(&path, crate::fs::to_hex(&key).as_bytes()).map_err(Error::io(&path))?;
         Ok(key)
     }
 

@@ -21,16 +21,9 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
         bail!("no network was embedded yet; run `chestnut embed {} --net NAME` first", a.study.display());
     }
     let seed = study.settings.split.seed;
-    let learners = a
-        .learner
-        .iter()
-        .map(|l| match l {
-            LearnerArg::Rf => Params::random_forest(seed),
-            LearnerArg::Xrt => Params::extra_trees(seed),
-            LearnerArg::Dt => Params::decision_tree(seed),
-        })
-        .collect();
-    let options = CompareOptions { repeats: a.repeats, literal_entropy: a.literal_entropy, learners };
+    let learners = a.learner.iter().map(|l| final_values(*l, seed)).collect();
+    let tuned = if a.tuned { Some(chestnut::tune::tuned(&study)?) } else { None };
+    let options = CompareOptions { repeats: a.repeats, literal_entropy: a.literal_entropy, learners, tuned };
     let (comparison, page) = compare(&study, &models_folder(&a.store)?, &names, &options)?;
     if a.json {
         println!("{}", serde_json::to_string_pretty(&comparison)?);
@@ -41,7 +34,17 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
     Ok(Outcome::Clean)
 }
 
-fn embedded_names(study: &Study) -> Vec<String> {
+/// The paper's final values of a learner.
+fn final_values(learner: LearnerArg, seed: u64) -> Params {
+    match learner {
+        LearnerArg::Rf => Params::random_forest(seed),
+        LearnerArg::Xrt => Params::extra_trees(seed),
+        LearnerArg::Dt => Params::decision_tree(seed),
+    }
+}
+
+/// Networks that the study holds embeddings of.
+pub(crate) fn embedded_names(study: &Study) -> Vec<String> {
     study.manifest().stages.keys().filter_map(|k| k.strip_prefix(STAGE).map(str::to_owned)).collect()
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod embed;
 pub(crate) mod ingest;
 pub(crate) mod models;
 pub(crate) mod phantom;
+pub(crate) mod tune;
 
 use crate::args::Store;
 use std::path::PathBuf;

@@ -96,7 +96,7 @@ unsafe fn affine_generic<S: Simd>(job: &Affine) {
                 v = S::fma(S::load(job.addend.add(i * LANES)), factor, v);
             }
             if job.relu {
-                v = S::max(v, zero);
+                v = S::max(zero, v);
             }
             S::store(job.output.add(i * LANES), v);
         }

@@ -113,8 +113,16 @@ unsafe fn run_tiles<S: Simd, const W: usize>(run: &Run<'_>, depth: usize, pixel:
             last: c + 1 == chunks,
         };
         from = to;
+        // Weights come from far away and are used for all tiles, so the next stretch is asked for bit by bit meanwhile.
+        let ahead = chunk.weights.wrapping_add(chunk.offsets.len() * depth * W * LANES);
+        let lines = (chunk.offsets.len() * depth * W).div_ceil(tiles);
         let (mut at, mut left) = (0, run.pixels);
         for tile in 0..tiles {
+            if tiles >= CHUNK_TILES {
+                for line in tile * lines..(tile + 1) * lines {
+                    unsafe { S::prefetch(ahead.wrapping_add(line * LANES)) };
+                }
+            }
             // Even tiles: 7 pixels become 4 + 3, not 6 + 1.
             let rows = left.div_ceil(tiles - tile);
             unsafe {
@@ -198,10 +206,11 @@ unsafe fn tile_rows<S: Simd, const R: usize, const W: usize>(
                 }
             }
         }
+        // A NaN must come through: the second operand wins where one is NaN.
         let floor = S::splat(if run.relu { 0.0 } else { f32::NEG_INFINITY });
         for w in 0..W {
             for r in 0..R {
-                S::store(output.add(w * run.output_block + r * LANES), S::max(sums[r][w], floor));
+                S::store(output.add(w * run.output_block + r * LANES), S::max(floor, sums[r][w]));
             }
         }
     }

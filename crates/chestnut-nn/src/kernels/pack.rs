@@ -58,7 +58,7 @@ unsafe fn pack_generic<S: Simd>(p: &Pack) {
                 let (scale, shift, zero) = (S::load(scale), S::load(shift), S::splat(0.0));
                 for i in 0..p.count {
                     let x = S::load(p.plane.add((p.first + i) * LANES));
-                    S::store(p.output.add(i * LANES), S::max(S::fma(x, scale, shift), zero));
+                    S::store(p.output.add(i * LANES), S::max(zero, S::fma(x, scale, shift)));
                 }
             }
             Kind::PreActivation { scale, shift, pool: true } => {
@@ -69,7 +69,7 @@ unsafe fn pack_generic<S: Simd>(p: &Pack) {
                     let mut sum = zero;
                     for offset in [0, 1, p.width, p.width + 1] {
                         let x = S::load(at.add(offset * LANES));
-                        sum = S::add(sum, S::max(S::fma(x, scale, shift), zero));
+                        sum = S::add(sum, S::max(zero, S::fma(x, scale, shift)));
                     }
                     S::store(p.output.add(i * LANES), S::mul(sum, quarter));
                 }
@@ -131,7 +131,7 @@ unsafe fn depthwise<S: Simd, const RECTIFY: bool>(p: &Pack, kernel: *const f32) 
                     for column in 0..TOGETHER + 2 {
                         let mut v = S::load(line.add(column * LANES));
                         if RECTIFY {
-                            v = S::max(v, zero);
+                            v = S::max(zero, v);
                         }
                         for kx in 0..3 {
                             if column >= kx && column - kx < TOGETHER {
@@ -153,7 +153,7 @@ unsafe fn depthwise<S: Simd, const RECTIFY: bool>(p: &Pack, kernel: *const f32) 
                             let at = (top + ky as isize) * p.width as isize + column;
                             let mut v = S::load(image.offset(at * LANES as isize));
                             if RECTIFY {
-                                v = S::max(v, zero);
+                                v = S::max(zero, v);
                             }
                             sum = S::fma(v, w[ky * 3 + kx], sum);
                         }

@@ -166,7 +166,7 @@ unsafe fn transform_output_generic<S: Simd>(outputs: &Outputs) {
                             v = S::add(v, S::load(outputs.residual.add(pixel)));
                         }
                         if outputs.relu {
-                            v = S::max(v, zero);
+                            v = S::max(zero, v);
                         }
                         S::store(outputs.plane.add(pixel), v);
                     }

@@ -40,7 +40,10 @@ pub(crate) trait Simd: Copy {
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// The larger of each pair; `b` where one of them is NaN (except on NEON, where the result is NaN).
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// Asks for the cache line at `p`, which need not exist, to be brought near.
+    unsafe fn prefetch(_p: *const f32) {}
     /// a * b + c.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
 }
@@ -133,7 +136,7 @@ macro_rules! isa_fn {
             unsafe fn avx2($($arg: $ty),*) {
                 unsafe { $generic::<$crate::simd::Avx2>($($arg),*) }
             }
-            // SAFETY: an `Isa` other than portable comes from `Isa::available` alone, so the processor has it.
+            // SAFETY: `Engine::new` and `measure_peak` assert that the processor has `isa`; nobody else calls kernels.
             match isa {
                 #[cfg(target_arch = "x86_64")]
                 $crate::simd::Isa::Avx512 => unsafe { avx512($($arg),*) },

@@ -14,6 +14,9 @@ use std::collections::BTreeMap;
 /// BGR order (Keras `caffe`), -1024 to 1024 in one channel (TorchXRayVision).
 pub const STANDARDISATIONS: [&str; 4] = ["imagenet", "keras-tf", "keras-caffe", "torchxrayvision"];
 
+/// Rows and columns that an input may have: enough for every network, and no more than memory allows.
+const INPUT_SIZES: std::ops::RangeInclusive<usize> = 32..=2048;
+
 /// What the store knows about a network; `model.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelRecord {
@@ -62,6 +65,14 @@ impl ModelRecord {
         }
         if !STANDARDISATIONS.contains(&self.standardisation.as_str()) {
             return Err(unknown_standardisation(&self.standardisation));
+        }
+        if (self.standardisation == "torchxrayvision") != (self.channels == 1) {
+            let channels = self.channels;
+            return Err(format!("standardisation {} does not make {channels} channels", self.standardisation));
+        }
+        if !INPUT_SIZES.contains(&self.input_size) {
+            let (low, high) = (INPUT_SIZES.start(), INPUT_SIZES.end());
+            return Err(format!("input_size is {}; it can be {low} to {high}", self.input_size));
         }
         let labels = self.head.labels.len();
         if labels != 0 && labels != self.head.outputs() {

@@ -16,7 +16,7 @@ use super::duplicates::{Copies, Settled, SharedPicture, settle};
 use super::join::join;
 use super::labels::{ColumnNames, LabelRow, read_labels};
 use super::view::{ViewFilter, is_chest, known_view};
-use super::{Cohort, CohortError, CohortImage, LabelSet, Reject, Stage, pseudonym};
+use super::{BlankPolicy, Cohort, CohortError, CohortImage, LabelSet, Reject, Stage, pseudonym};
 use crate::image::fingerprint::{Fingerprint, is_near_identical};
 use crate::image::{self, Decoded};
 
@@ -107,6 +107,10 @@ pub fn ingest(
 ) -> Result<Cohort, CohortError> {
     let table = read_labels(labels, &options.label_set, &options.columns)?;
     let mut warnings = table.warnings.clone();
+    if options.label_set.blank == BlankPolicy::Negative {
+        let set = &options.label_set.name;
+        warnings.push(format!("blank cells count as negative, as label set {set} asks; a set of your own (--label-set FILE.toml) can say otherwise"));
+    }
     let has_patients = table.has_patients;
     let mut folder = list_files(images, labels)?;
     warnings.append(&mut folder.warnings);

@@ -138,6 +138,18 @@ impl Stage {
     /// All stages, in order.
     pub const ALL: [Self; 5] = [Self::Row, Self::Labels, Self::Read, Self::View, Self::Duplicate];
 
+    /// What it means, for people.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Row => "rows of the table with a bad value, a duplicate or no image",
+            Self::Labels => "files without a usable row in the table",
+            Self::Read => "files that cannot be read as a radiograph",
+            Self::View => "not a frontal chest radiograph",
+            Self::Duplicate => "copies of another picture",
+        }
+    }
+
     /// Its name in `rejects.csv`.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -63,8 +63,23 @@ impl EmbeddingTable {
         self.probabilities.extend_from_slice(probabilities);
     }
 
+    /// The images named by `ids`, in that order; ids that are not there are left out.
+    #[must_use]
+    pub fn select(&self, ids: &[&str]) -> Self {
+        let at: BTreeMap<&str, usize> = self.ids.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
+        let mut chosen = Self { width: self.width, outputs: self.outputs, ..Self::default() };
+        for &i in ids.iter().filter_map(|id| at.get(id)) {
+            let embedding = &self.embeddings[i * self.width..][..self.width];
+            chosen.push(&self.ids[i], embedding, &self.probabilities[i * self.outputs..][..self.outputs]);
+        }
+        chosen
+    }
+
     /// Adds all images of `other`.
     pub(super) fn append(&mut self, mut other: Self) {
+        if other.ids.is_empty() {
+            return;
+        }
         (self.width, self.outputs) = (other.width, other.outputs);
         self.ids.append(&mut other.ids);
         self.embeddings.append(&mut other.embeddings);

@@ -197,7 +197,9 @@ pub fn score_method(
 #[must_use]
 pub fn spread(repeats: &[MethodScore]) -> Option<Spread> {
     let first = repeats.first().filter(|_| repeats.len() > 1)?;
-    let labels = (0..first.labels.len()).map(|k| four(repeats.iter().filter_map(|r| r.labels[k].auc))).collect();
+    // By name: a label that cannot be learned on one split is missing there.
+    let of = |name: &str| repeats.iter().filter_map(|r| r.labels.iter().find(|l| l.label == name)?.auc).collect::<Vec<_>>();
+    let labels = first.labels.iter().map(|l| four(of(&l.label).into_iter())).collect();
     Some(Spread { repeats: repeats.len(), labels, mean: four(repeats.iter().filter_map(|r| r.mean_auc)) })
 }
 

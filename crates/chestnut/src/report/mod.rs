@@ -1,15 +1,89 @@
-//! stub
-use crate::evaluate::Comparison;
-/// e
+//! What people read and what other programs load: the HTML report, figures, tables and metrics of one comparison.
+//!
+//! Everything comes from [`Comparison`] and nothing is computed here, so that terminal, CSV, JSON and HTML can never
+//! disagree. No output refers to another file or to a network; text from outside is escaped.
+
+#[cfg(test)]
+pub(crate) mod example;
+pub mod figures;
+pub mod grid_figure;
+mod html;
+mod svg;
+
+pub use html::{Pictures, html};
+
+use crate::evaluate::{Comparison, table};
+use crate::fs::write_atomic;
+use std::path::{Path, PathBuf};
+
+/// Why there is no report.
 #[derive(Debug, thiserror::Error)]
-#[error("e")]
-pub struct ReportError;
-/// p
-pub struct Pictures {
-    /// x
-    pub contact_sheet_png: Option<Vec<u8>>,
+pub enum ReportError {
+    /// A file or folder that cannot be written.
+    #[error("the report cannot be written to {}: {source}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The comparison cannot be put into metrics.json.
+    #[error("metrics.json cannot be made: {0}")]
+    Metrics(#[from] serde_json::Error),
+    /// The page's template and what it is given do not fit.
+    #[error("report/index.html cannot be made: {0}")]
+    Page(#[from] minijinja::Error),
 }
-/// w
-pub fn write(f: &std::path::Path, _c: &Comparison, _p: &Pictures) -> Result<std::path::PathBuf, ReportError> {
-    Ok(f.to_path_buf())
+
+/// Writes metrics.json, tables/auc.csv, tables/spread.csv (if there were several splits), figures/*.svg and
+/// report/index.html below the study's folder, each whole or not at all, and returns the path of the page.
+///
+/// # Errors
+/// If a file cannot be written; what was written before stays, and is whole.
+pub fn write(folder: &Path, c: &Comparison, pictures: &Pictures) -> Result<PathBuf, ReportError> {
+    let page = Path::new("report").join("index.html");
+    let mut files: Vec<(PathBuf, Vec<u8>)> = vec![
+        (PathBuf::from("metrics.json"), serde_json::to_vec_pretty(c)?),
+        (Path::new("tables").join("auc.csv"), table::csv(c).into_bytes()),
+    ];
+    if table::repeats(c).is_some() {
+        files.push((Path::new("tables").join("spread.csv"), table::spread_csv(c).into_bytes()));
+    }
+    for (name, svg) in figures::svg_files(c) {
+        files.push((Path::new("figures").join(name), svg.into_bytes()));
+    }
+    files.push((page.clone(), html(c, pictures)?.into_bytes()));
+    for (name, bytes) in files {
+        let path = folder.join(name);
+        let parent = path.parent().unwrap_or(folder);
+        std::fs::create_dir_all(parent).map_err(|source| ReportError::Write { path: parent.to_path_buf(), source })?;
+        write_atomic(&path, &bytes).map_err(|source| ReportError::Write { path: path.clone(), source })?;
+    }
+    Ok(folder.join(page))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_written_and_metrics_read_back() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let c = example::comparison();
+        let page = write(folder.path(), &c, &Pictures::default()).expect("a report");
+        assert!(std::fs::read_to_string(&page).expect("the page").starts_with("<!doctype html>"));
+        for name in ["tables/auc.csv", "tables/spread.csv", "figures/auc.svg", "figures/roc-1-embeddings-rf.svg"] {
+            assert!(folder.path().join(name).is_file(), "{name}");
+        }
+        let metrics = std::fs::read_to_string(folder.path().join("metrics.json")).expect("metrics");
+        assert_eq!(serde_json::from_str::<Comparison>(&metrics).expect("a comparison"), c);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("tables"), "in the way").expect("a file");
+        let error = write(folder.path(), &example::comparison(), &Pictures::default()).expect_err("must fail");
+        assert!(error.to_string().contains("tables"), "{error}");
+    }
 }

@@ -1,0 +1,311 @@
+//! Figures as SVG text: ROC curves, AUCs with their intervals, spread over splits.
+//!
+//! Every figure is a set of small panels, one per label, so that a page can flow them into as many columns as a screen
+//! has; the same panels in a grid make the files under figures/. Lines of networks are coloured (Okabe and Ito's
+//! palette, safe for colour-blind readers), ensembles are drawn in the colour of the text. Panels only draw what
+//! [`Comparison`] holds; text is escaped, and nothing is fetched.
+
+use super::svg::{self, Drawing, line, polyline, text};
+use crate::evaluate::table::{approaches, clip, counts, decimal, is_few, repeats, spread_of, wrap};
+use crate::evaluate::{Comparison, MethodScore};
+
+/// Colours of networks before line patterns come in.
+const COLOURS: usize = 7;
+/// Line patterns of ensembles, and of networks beyond the colours.
+const PATTERNS: usize = 3;
+/// Left, top and side length of the plot in a ROC panel, and the panel's size.
+const ROC: (f64, f64, f64) = (38.0, 40.0, 190.0);
+const ROC_SIZE: (f64, f64) = (240.0, 270.0);
+/// Left end of the axis, top of the first row below a title of one line, height of a row and width of a row panel.
+const ROWS: (f64, f64, f64, f64) = (136.0, 30.0, 17.0, 360.0);
+/// Height of the second line of a title, and width of a character of the numbers at the right.
+const SECOND_LINE: f64 = 16.0;
+const CHARACTER: f64 = 6.5;
+/// Names longer than this are shortened in a panel.
+const NAME: usize = 21;
+const TITLE: usize = 30;
+
+/// ROC curves of one approach.
+#[derive(Clone, Debug)]
+pub struct RocGroup {
+    /// The approach.
+    pub approach: String,
+    /// (method, sample of its line as SVG), in the order of the rows.
+    pub legend: Vec<(String, String)>,
+    /// One SVG per label, in the order of [`Comparison::labels`].
+    pub panels: Vec<String>,
+}
+
+/// One group of small multiples per approach: a panel per label, a line per method.
+#[must_use]
+pub fn roc_small_multiples(c: &Comparison) -> Vec<RocGroup> {
+    let styles = styles(c);
+    let group = |approach: &str| RocGroup {
+        approach: approach.to_owned(),
+        legend: legend(c, approach, &styles).into_iter().map(|(name, d)| (name, d.inline())).collect(),
+        panels: roc_panels(c, approach, &styles).iter().map(Drawing::inline).collect(),
+    };
+    approaches(c).into_iter().map(group).collect()
+}
+
+/// AUC and 95 % interval of every method: one SVG per label on a common axis.
+#[must_use]
+pub fn forest_plot(c: &Comparison) -> Vec<String> {
+    forest_panels(c).iter().map(Drawing::inline).collect()
+}
+
+/// AUC over repeated splits: one SVG per label and one of the mean; empty if there was one split.
+#[must_use]
+pub fn spread_plot(c: &Comparison) -> Vec<String> {
+    spread_panels(c).iter().map(Drawing::inline).collect()
+}
+
+/// ROC figures that stand alone, one per approach: (file name, SVG).
+#[must_use]
+pub fn roc_svg_files(c: &Comparison) -> Vec<(String, String)> {
+    let styles = styles(c);
+    let file = |(i, approach): (usize, &str)| {
+        let legend = legend(c, approach, &styles);
+        let title = format!("ROC curves: {approach}");
+        let svg = svg::grid(&title, &roc_panels(c, approach, &styles), 4, &legend);
+        (format!("roc-{}-{}.svg", i + 1, slug(approach)), svg)
+    };
+    approaches(c).into_iter().enumerate().map(file).collect()
+}
+
+/// All figures that stand alone: (file name, SVG).
+#[must_use]
+pub fn svg_files(c: &Comparison) -> Vec<(String, String)> {
+    let mut files = roc_svg_files(c);
+    files.push(("auc.svg".to_owned(), svg::grid("AUC with 95 % interval", &forest_panels(c), 3, &[])));
+    if let Some(n) = repeats(c) {
+        let title = format!("AUC over {n} splits");
+        files.push(("spread.svg".to_owned(), svg::grid(&title, &spread_panels(c), 3, &[])));
+    }
+    files
+}
+
+/// Lower-case letters and digits of a name, the rest as single hyphens.
+fn slug(name: &str) -> String {
+    let plain: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { ' ' }).collect();
+    plain.split_whitespace().collect::<Vec<_>>().join("-")
+}
+
+/// Classes of each method's line, the same in all approaches and figures.
+fn styles(c: &Comparison) -> Vec<(String, String)> {
+    let mut styles: Vec<(String, String)> = Vec::new();
+    let (mut networks, mut ensembles) = (0, 0);
+    for m in &c.methods {
+        if styles.iter().any(|(source, _)| *source == m.source) {
+            continue;
+        }
+        let class = if c.networks.iter().any(|n| n.name == m.source) {
+            networks += 1;
+            format!("s{} d{}", (networks - 1) % COLOURS, (networks - 1) / COLOURS % PATTERNS)
+        } else {
+            ensembles += 1;
+            format!("e d{}", (ensembles - 1) % PATTERNS)
+        };
+        styles.push((m.source.clone(), class));
+    }
+    styles
+}
+
+fn style<'a>(styles: &'a [(String, String)], source: &str) -> &'a str {
+    styles.iter().find(|(name, _)| name == source).map_or("e d0", |(_, class)| class)
+}
+
+fn legend(c: &Comparison, approach: &str, styles: &[(String, String)]) -> Vec<(String, Drawing)> {
+    let methods = c.methods.iter().filter(|m| m.approach == approach);
+    let sample = |m: &MethodScore| {
+        let class = format!("curve {}", style(styles, &m.source));
+        let body = line((1.0, 6.0), (29.0, 6.0), &class);
+        (m.source.clone(), Drawing { width: 30.0, height: 12.0, name: m.source.clone(), body })
+    };
+    methods.map(sample).collect()
+}
+
+/// `PNX*`, and below it how many test images are positive.
+fn title(c: &Comparison, k: usize) -> (String, String) {
+    let star = if is_few(c, k) { "*" } else { "" };
+    let below = counts(c, k).map_or_else(String::new, |(p, n)| format!("{p} of {n} positive"));
+    (format!("{}{star}", clip(&c.labels[k], TITLE)), below)
+}
+
+fn roc_panels(c: &Comparison, approach: &str, styles: &[(String, String)]) -> Vec<Drawing> {
+    let methods: Vec<&MethodScore> = c.methods.iter().filter(|m| m.approach == approach).collect();
+    (0..c.labels.len()).map(|k| roc_panel(c, k, &methods, styles)).collect()
+}
+
+fn roc_panel(c: &Comparison, k: usize, methods: &[&MethodScore], styles: &[(String, String)]) -> Drawing {
+    let (left, top, side) = ROC;
+    let at = |x: f64, y: f64| (left + x.clamp(0.0, 1.0) * side, top + (1.0 - y.clamp(0.0, 1.0)) * side);
+    let (name, below) = title(c, k);
+    let mut body = text((left, 16.0), "t", &name) + &text((left, 31.0), "q", &below);
+    for tick in [0.0, 0.25, 0.5, 0.75, 1.0] {
+        body += &line(at(tick, 0.0), at(tick, 1.0), "g");
+        body += &line(at(0.0, tick), at(1.0, tick), "g");
+    }
+    for (tick, label) in [(0.0, "0"), (0.5, ".5"), (1.0, "1")] {
+        body += &text((at(tick, 0.0).0, top + side + 14.0), "q m", label);
+        body += &text((left - 5.0, at(0.0, tick).1 + 4.0), "q r", label);
+    }
+    body += &text((left + side / 2.0, top + side + 28.0), "q m", "false positive rate");
+    body += &svg::text_upwards((12.0, top + side / 2.0), "q m", "true positive rate");
+    body += &line(at(0.0, 0.0), at(1.0, 1.0), "chance");
+
+    let mut drawn = false;
+    for m in methods {
+        let Some(score) = m.labels.get(k).filter(|l| l.roc.len() > 1) else { continue };
+        let points: Vec<(f64, f64)> = score.roc.iter().map(|p| at(p[0], p[1])).collect();
+        let auc = score.auc.map_or_else(String::new, |a| format!(" {}", decimal(a)));
+        let tip = format!("{}{auc}", m.source);
+        body += &polyline(&points, &format!("curve {}", style(styles, &m.source)), &tip);
+        drawn = true;
+    }
+    if !drawn {
+        let reason = methods.iter().find_map(|m| m.labels.get(k)?.reason.as_deref()).unwrap_or("not estimable");
+        for (i, words) in wrap(reason, 28).iter().take(5).enumerate() {
+            body += &text((left + side / 2.0, top + side / 2.0 - 20.0 + 15.0 * i as f64), "m halo", words);
+        }
+    }
+    Drawing { width: ROC_SIZE.0, height: ROC_SIZE.1, name: format!("ROC curves of {name}"), body }
+}
+
+/// One line of a row panel.
+struct Row {
+    name: String,
+    /// `None` for the heading of an approach.
+    mark: Option<Mark>,
+}
+
+/// What is drawn on a row; `None`s and empty text are left out.
+struct Mark {
+    class: String,
+    /// Centre of the dot.
+    centre: Option<f64>,
+    /// Ends of the thin line: an interval, or smallest and largest.
+    thin: Option<[f64; 2]>,
+    /// Ends of the thick line: one standard deviation to each side.
+    thick: Option<[f64; 2]>,
+    /// Place of an upright tick: the first split.
+    tick: Option<f64>,
+    value: String,
+}
+
+/// A row per method, with a heading per approach if there are several.
+fn rows(c: &Comparison, mark: &dyn Fn(&MethodScore) -> Mark) -> Vec<Row> {
+    let approaches = approaches(c);
+    let mut rows = Vec::new();
+    for approach in &approaches {
+        if approaches.len() > 1 {
+            rows.push(Row { name: (*approach).to_owned(), mark: None });
+        }
+        let methods = c.methods.iter().filter(|m| m.approach == *approach);
+        rows.extend(methods.map(|m| Row { name: m.source.clone(), mark: Some(mark(m)) }));
+    }
+    rows
+}
+
+fn forest_panels(c: &Comparison) -> Vec<Drawing> {
+    let styles = styles(c);
+    let scores = c.methods.iter().flat_map(|m| &m.labels);
+    let low = axis_low(scores.flat_map(|l| [l.auc, l.interval.map(|i| i[0])]).flatten());
+    let panel = |k: usize| {
+        let rows = rows(c, &|m| {
+            let score = m.labels.get(k);
+            let auc = score.and_then(|l| l.auc);
+            Mark {
+                class: style(&styles, &m.source).to_owned(),
+                centre: auc,
+                thin: score.and_then(|l| l.interval),
+                thick: None,
+                tick: None,
+                value: auc.map_or_else(|| "n.e.".to_owned(), decimal),
+            }
+        });
+        let (name, below) = title(c, k);
+        row_panel(&name, &below, &rows, low, 4, "AUC")
+    };
+    (0..c.labels.len()).map(panel).collect()
+}
+
+fn spread_panels(c: &Comparison) -> Vec<Drawing> {
+    if repeats(c).is_none() {
+        return Vec::new();
+    }
+    let styles = styles(c);
+    let columns: Vec<Option<usize>> = (0..c.labels.len()).map(Some).chain([None]).collect();
+    let least = |m: &MethodScore| columns.iter().filter_map(|&k| spread_of(m, k)).map(|s| s[2]).collect::<Vec<_>>();
+    let low = axis_low(c.methods.iter().flat_map(least));
+    let panel = |&column: &Option<usize>| {
+        let rows = rows(c, &|m| {
+            let spread = spread_of(m, column);
+            Mark {
+                class: style(&styles, &m.source).to_owned(),
+                centre: spread.map(|s| s[0]),
+                thin: spread.map(|s| [s[2], s[3]]),
+                thick: spread.map(|s| [s[0] - s[1], s[0] + s[1]]),
+                tick: match column {
+                    Some(k) => m.labels.get(k).and_then(|l| l.auc),
+                    None => m.mean_auc,
+                },
+                value: spread
+                    .map_or_else(|| "n.e.".to_owned(), |s| format!("{} \u{b1} {}", decimal(s[0]), decimal(s[1]))),
+            }
+        });
+        match column {
+            Some(k) => row_panel(&clip(&c.labels[k], TITLE), "", &rows, low, 9, "AUC"),
+            None => row_panel("Mean over labels", "", &rows, low, 9, "mean AUC"),
+        }
+    };
+    columns.iter().map(panel).collect()
+}
+
+/// Start of a common AUC axis: a tenth below the least value, at most .4, so that chance is always in sight.
+fn axis_low(values: impl Iterator<Item = f64>) -> f64 {
+    let least = values.filter(|v| v.is_finite()).fold(0.4, f64::min);
+    (least * 10.0).floor().max(0.0) / 10.0
+}
+
+fn row_panel(name: &str, below: &str, rows: &[Row], low: f64, value_length: usize, axis: &str) -> Drawing {
+    let (left, top, step, width) = ROWS;
+    let top = if below.is_empty() { top } else { top + SECOND_LINE };
+    let right = width - 16.0 - CHARACTER * value_length as f64;
+    let at = |v: f64| left + (v.clamp(low, 1.0) - low) / (1.0 - low) * (right - left);
+    let bottom = top + step * rows.len() as f64;
+    let mut body = text((4.0, 16.0), "t", name) + &text((4.0, 31.0), "q", below);
+    let tenths = (low * 10.0).round() as usize;
+    let every = if tenths < 4 { 2 } else { 1 };
+    for tenth in (tenths..=10).filter(|&t| (10_usize - t).is_multiple_of(every)) {
+        let x = at(tenth as f64 / 10.0);
+        let label = if tenth == 10 { "1".to_owned() } else { format!(".{tenth}") };
+        body += &line((x, top), (x, bottom), "g");
+        body += &text((x, bottom + 14.0), "q m", &label);
+    }
+    body += &line((at(0.5), top), (at(0.5), bottom), "chance");
+    body += &text(((left + right) / 2.0, bottom + 28.0), "q m", axis);
+    for (i, row) in rows.iter().enumerate() {
+        let y = top + step * (i as f64 + 0.5);
+        let Some(mark) = &row.mark else {
+            body += &text((4.0, y + 4.0), "h", &clip(&row.name, 2 * NAME));
+            continue;
+        };
+        body += &text((4.0, y + 4.0), "", &clip(&row.name, NAME));
+        body += &text((width - 4.0, y + 4.0), "r", &mark.value);
+        if let Some([a, b]) = mark.thin {
+            body += &line((at(a), y), (at(b), y), &format!("thin {}", mark.class));
+        }
+        if let Some([a, b]) = mark.thick {
+            body += &line((at(a), y), (at(b), y), &format!("thick {}", mark.class));
+        }
+        if let Some(v) = mark.centre {
+            body += &svg::circle((at(v), y), 3.6, &format!("dot {}", mark.class));
+        }
+        if let Some(v) = mark.tick {
+            body += &line((at(v), y - 6.0), (at(v), y + 6.0), "tick");
+        }
+    }
+    Drawing { width, height: bottom + 36.0, name: format!("{axis} of {name}"), body }
+}

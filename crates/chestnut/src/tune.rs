@@ -1,0 +1,232 @@
+//! `chestnut tune`: the paper's grid search (Table 4) on the training patients of the study's split.
+//!
+//! Cross-validation is grouped by patient and stratified over labels. Each (network, learner, growth, fold) is one
+//! piece of work whose scores are stored as soon as they are known, so an interrupted search goes on where it was.
+//! Test patients are never looked at.
+
+use crate::cohort::split::{Item, folds};
+use crate::cohort::{Cohort, split};
+use crate::compare::{common, label_table, plan};
+use crate::embed::Network;
+use crate::error::{Error, Result};
+use crate::report::grid_figure::{GridPoint, grid_plot};
+use crate::study::{StageRecord, Study, read_text};
+use chestnut_forest::{Features, Fold, FoldScores, Grid, GridRow, Labels, Learner, Params, rank, score_growth};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+/// File of the chosen settings.
+pub const TUNED: &str = "models/tuned.json";
+
+/// How to search.
+#[derive(Clone, Debug)]
+pub struct TuneOptions {
+    /// One grid per learner.
+    pub grids: Vec<Grid>,
+    /// Folds of the cross-validation; the paper's code has 5.
+    pub folds: usize,
+    /// How often it is repeated with other folds; the paper's code: 3.
+    pub repeats: usize,
+}
+
+/// The best setting of one network and learner.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tuned {
+    /// Network.
+    pub network: String,
+    /// Best row of the grid.
+    pub best: GridRow,
+    /// Settings evaluated.
+    pub settings: usize,
+    /// Hash of the images that it was tuned on.
+    pub training: String,
+}
+
+/// Runs the search for every network and grid; writes grid tables, pictures and [`TUNED`].
+///
+/// `progress` is called with (done, total) pieces of work.
+///
+/// # Errors
+/// If the study was not compared or embedded yet, a grid makes no sense, or there are fewer patients than folds.
+pub fn tune(
+    study: &Study,
+    cohort: &Cohort,
+    networks: &[Network],
+    options: &TuneOptions,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Vec<Tuned>> {
+    let start = Instant::now();
+    let (cohort, tables) = &common(study, cohort, networks)?;
+    let train = training_rows(study, cohort)?;
+    let (names, labels) = label_table(cohort, &train)?;
+    let items: Vec<Item> = {
+        let all = cohort.items();
+        train.iter().map(|&i| all[i]).collect()
+    };
+    let seed = study.settings.split.seed;
+    let assigned = folds(&items, options.folds, options.repeats, study.settings.split.unit, seed)?;
+    let folds: Vec<Fold> = assigned
+        .iter()
+        .flat_map(|fold_of| {
+            (0..options.folds).map(|f| {
+                let (test, train) = (0..items.len()).partition(|&i| fold_of[i] == f);
+                Fold { train, test }
+            })
+        })
+        .collect();
+    let labels = labels.select(&train);
+    let pieces: usize = options.grids.iter().map(|g| g.growths(seed).len() * folds.len()).sum();
+    let (done, total) = (AtomicUsize::new(0), pieces * networks.len());
+    let mut all = Vec::new();
+    for (network, table) in networks.iter().zip(tables) {
+        let features = Features::new(table.embeddings.clone(), table.width)?.select(&train);
+        for grid in &options.grids {
+            grid.check(&features, &labels)?;
+            let tick = || progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
+            let scores = search(study, network, &features, &labels, &folds, grid, seed, &tick)?;
+            let rows = rank(grid, seed, &scores);
+            let Some(best) = rows.first().cloned() else {
+                let problem = "no label has both classes in any fold; nothing can be tuned".to_owned();
+                return Err(Error::Network { network: network.name.clone(), problem });
+            };
+            let file = format!("{}_{}", network.name.replace(':', "-"), grid.learner.short());
+            study.write(&format!("tables/tune_{file}.csv"), grid_csv(&rows, &names).as_bytes())?;
+            study.write(&format!("figures/tune_{file}.svg"), picture(network, grid, &rows, &best.params).as_bytes())?;
+            let training = training_hash(cohort, &train);
+            all.push(Tuned { network: network.name.clone(), settings: rows.len(), best, training });
+        }
+    }
+    let text = serde_json::to_string_pretty(&all).map_err(|e| Error::Request(e.to_string()))?;
+    study.write(TUNED, text.as_bytes())?;
+    let facts = BTreeMap::from([
+        ("folds".to_owned(), options.folds.to_string()),
+        ("repeats".to_owned(), options.repeats.to_string()),
+        ("settings".to_owned(), options.grids.iter().map(|g| g.len().to_string()).collect::<Vec<_>>().join("+")),
+    ]);
+    study.record("tune", StageRecord { seconds: start.elapsed().as_secs_f64(), facts })?;
+    Ok(all)
+}
+
+/// Settings by network and learner, each with the hash of the images that it was tuned on.
+pub type TunedSettings = BTreeMap<(String, Learner), (Params, String)>;
+
+/// The settings chosen by [`tune`].
+///
+/// # Errors
+/// If tune has not run or its file was damaged.
+pub fn tuned(study: &Study) -> Result<TunedSettings> {
+    let path = study.path(TUNED);
+    if !path.is_file() {
+        let command = format!("chestnut tune {}", study.root.display());
+        return Err(Error::StageMissing { study: study.root.clone(), what: TUNED.to_owned(), command });
+    }
+    let all: Vec<Tuned> =
+        serde_json::from_str(&read_text(&path)?).map_err(|e| Error::File { path, problem: e.to_string() })?;
+    Ok(all.into_iter().map(|t| ((t.network, t.best.params.learner), (t.best.params, t.training))).collect())
+}
+
+/// Rows of the training part of the split that compare draws from the same settings.
+fn training_rows(study: &Study, cohort: &Cohort) -> Result<Vec<usize>> {
+    Ok(split(&cohort.items(), &plan(&study.settings.split))?.indices(cohort)?.swap_remove(0))
+}
+
+/// Names the training images, so that settings are never used where they were tuned on test patients.
+pub(crate) fn training_hash(cohort: &Cohort, train: &[usize]) -> String {
+    let mut hash = Sha256::new();
+    train.iter().for_each(|&i| hash.update(format!("{}\t{}\n", cohort.images[i].id, cohort.images[i].sha256)));
+    crate::fs::to_hex(&hash.finalize()[..16])
+}
+
+#[allow(clippy::too_many_arguments, reason = "everything that one search depends on")]
+fn search(
+    study: &Study,
+    network: &Network,
+    features: &Features,
+    labels: &Labels,
+    folds: &[Fold],
+    grid: &Grid,
+    seed: u64,
+    tick: &(dyn Fn() + Sync),
+) -> Result<Vec<Vec<FoldScores>>> {
+    let growths = grid.growths(seed);
+    let inputs = fingerprint(features, labels);
+    let pieces: Vec<(usize, usize)> = (0..growths.len()).flat_map(|g| (0..folds.len()).map(move |f| (g, f))).collect();
+    let scores: Vec<FoldScores> = pieces
+        .par_iter()
+        .map(|&(g, f)| {
+            let name = format!("tune/{}/{}.json", network.name.replace(':', "-"), piece_key(&inputs, grid, &growths[g], &folds[f]));
+            let stored = read_text(&study.path(&name)).ok().and_then(|t| serde_json::from_str::<FoldScores>(&t).ok());
+            let scores = match stored {
+                Some(scores) if scores.len() == grid.nested(&growths[g]).len() => scores,
+                _ => {
+                    let scores = score_growth(features, labels, &folds[f], grid, &growths[g])?;
+                    let text = serde_json::to_string(&scores).map_err(|e| Error::Request(e.to_string()))?;
+                    study.write(&name, text.as_bytes())?;
+                    scores
+                }
+            };
+            tick();
+            Ok(scores)
+        })
+        .collect::<Result<_>>()?;
+    let mut scores = scores.into_iter();
+    Ok(growths.iter().map(|_| scores.by_ref().take(folds.len()).collect()).collect())
+}
+
+/// Hash of everything that the scores are computed from.
+fn fingerprint(features: &Features, labels: &Labels) -> String {
+    let mut hash = Sha256::new();
+    for r in 0..features.rows() {
+        features.row(r).iter().for_each(|v| hash.update(v.to_le_bytes()));
+        (0..labels.outputs()).for_each(|k| hash.update([labels.get(r, k).map_or(2, u8::from)]));
+    }
+    crate::fs::to_hex(&hash.finalize())
+}
+
+fn piece_key(inputs: &str, grid: &Grid, growth: &Params, fold: &Fold) -> String {
+    let mut hash = Sha256::new();
+    hash.update(format!("{inputs} {grid:?} {growth:?} {}", env!("CARGO_PKG_VERSION")));
+    fold.test.iter().for_each(|&i| hash.update((i as u64).to_le_bytes()));
+    crate::fs::to_hex(&hash.finalize()[..12])
+}
+
+/// All settings, best first: `learner,trees,max_depth,...,mean,sd,not_estimable` and a column per label.
+fn grid_csv(rows: &[GridRow], labels: &[String]) -> String {
+    let fixed = ["learner", "trees", "max_depth", "min_samples_split", "min_samples_leaf", "criterion", "mean", "sd", "not_estimable"];
+    let mut out = vec![fixed.iter().map(|c| (*c).to_owned()).chain(labels.iter().cloned()).collect::<Vec<_>>()];
+    for r in rows {
+        let p = &r.params;
+        let mut row = vec![
+            p.learner.short().to_owned(),
+            p.trees.to_string(),
+            p.max_depth.to_string(),
+            p.min_samples_split.to_string(),
+            p.min_samples_leaf.to_string(),
+            format!("{:?}", p.criterion).to_lowercase(),
+            format!("{:.6}", r.mean),
+            format!("{:.6}", r.sd),
+            r.not_estimable.to_string(),
+        ];
+        row.extend(r.labels.iter().map(|a| a.map_or(String::new(), |a| format!("{a:.6}"))));
+        out.push(row);
+    }
+    crate::cohort::table::to_csv(out)
+}
+
+/// Score against depth, a line per number of trees, at the best other settings.
+fn picture(network: &Network, grid: &Grid, rows: &[GridRow], best: &Params) -> String {
+    let same = |p: &Params| {
+        (p.criterion, p.min_samples_leaf, p.min_samples_split, p.max_features, p.bootstrap)
+            == (best.criterion, best.min_samples_leaf, best.min_samples_split, best.max_features, best.bootstrap)
+    };
+    let points: Vec<GridPoint> = rows
+        .iter()
+        .filter(|r| same(&r.params))
+        .map(|r| GridPoint { trees: r.params.trees, depth: r.params.max_depth, mean: r.mean, sd: r.sd })
+        .collect();
+    grid_plot(&format!("{} on {}", grid.learner.short(), network.name), &points, (best.trees, best.max_depth))
+}
