@@ -287,10 +287,10 @@ def print_tables(record):
     turns = record["turns"]
     loads = [turn["load_average"] for turn in turns]
     disturbed = [turn for turn in turns if turn["others"] + turn["stolen"] > BUSY]
-    print(f"{record['rounds']} rounds of {record['seconds']} s per engine, taking turns. Load average before the rounds {min(loads):.2f} to "
-          f"{max(loads):.2f} (the benchmark itself adds up to {len(place['cores_used'])}); other programs and the hypervisor used "
-          f"{max(turn['others'] + turn['stolen'] for turn in turns):.2f} cores at most, more than {BUSY} in {len(disturbed)} of {len(turns)} turns "
-          f"({len(record['disturbed'])} turns with more were repeated).\n")
+    print(f"{record['rounds']} rounds of {record['seconds']} s per engine, taking turns. Load average before the rounds "
+          f"{min(loads):.2f} to {max(loads):.2f} (the benchmark itself adds up to {len(place['cores_used'])}); other programs and the hypervisor used "
+          f"{max(turn['others'] + turn['stolen'] for turn in turns):.2f} cores at most, "
+          f"more than {BUSY} in {len(disturbed)} of {len(turns)} turns ({len(record['disturbed'])} turns with more were repeated).\n")
 
     def best_peer(net, batch):
         return min(peers, key=lambda engine: found[net, batch, engine]["median"]) if peers else None
@@ -318,7 +318,8 @@ def print_tables(record):
         means = [f"**{statistics.geometric_mean(ratios[batch]):.2f}** (lowest {min(ratios[batch]):.2f})" for batch in batches]
         print_row(["geometric mean"] + [""] * len(engines) + means)
         total = {e: [sum(found[net, batch, e]["median"] / batch for net in nets) for batch in batches] for e in engines}
-        print_row([f"{len(nets)} networks, ms per image"] + [" / ".join(f"{ms:.0f}" for ms in total[e]) for e in engines] + [""] * len(batches))
+        print_row([f"{len(nets)} networks, ms per image"] + [" / ".join(f"{ms:.0f}" for ms in total[e]) for e in engines]
+                  + [""] * len(batches))
 
     print("\nMilliseconds per pass of the whole batch.\n")
     print_row(["network", "batch", "engine", "median", "quartiles", "least to most", "passes", "note"])
@@ -360,7 +361,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="per engine and round; at least three passes are made [default: 2]")
     parser.add_argument("--threads", type=int, default=2, help="as many cores are used, the first that this process may use [default: 2]")
-    parser.add_argument("--repeats", type=int, default=2, help=f"how often a turn is repeated in which other programs used more than {BUSY} cores [default: 2]")
+    parser.add_argument("--repeats", type=int, default=2,
+                        help=f"how often a turn is repeated in which other programs used more than {BUSY} cores [default: 2]")
     parser.add_argument("--show", type=pathlib.Path, help="print the tables of a file of runs; measure nothing")
     parser.add_argument("--versions", action="store_true", help="print the installed peers")
     arguments = parser.parse_args()
@@ -377,7 +379,8 @@ def main():
         parser.error(f"only {len(cores)} cores are available")
     record = {"about": "Made by benchsuite/engines.py. times_ms: milliseconds of each pass of the whole batch; others, stolen: cores used "
                        "meanwhile by other programs and by the hypervisor.",
-              "started": datetime.datetime.now().astimezone().isoformat(timespec="minutes"), "machine": machine(cores), "versions": versions(),
+              "started": datetime.datetime.now().astimezone().isoformat(timespec="minutes"), "machine": machine(cores),
+              "versions": versions(),
               "commit": commit(), "networks": arguments.nets, "batches": arguments.batch, "engines_asked": arguments.engines,
               "rounds": arguments.rounds, "seconds": arguments.seconds, "engines": [], "turns": [], "disturbed": []}
     RUNS.mkdir(exist_ok=True)
@@ -392,7 +395,8 @@ def main():
 def save(record, path):
     """One line per turn; after each network, so that an interrupted run leaves the networks it finished."""
     rows = lambda key: "[\n" + ",\n".join("  " + json.dumps(row) for row in record[key]) + "\n ]"
-    parts = [f" {json.dumps(key)}: {rows(key) if key in ('engines', 'turns', 'disturbed') else json.dumps(value)}" for key, value in record.items()]
+    parts = [f" {json.dumps(key)}: {rows(key) if key in ('engines', 'turns', 'disturbed') else json.dumps(value)}"
+             for key, value in record.items()]
     partial = path.with_suffix(".part")
     partial.write_text("{\n" + ",\n".join(parts) + "\n}\n")
     partial.replace(path)

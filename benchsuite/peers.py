@@ -16,6 +16,7 @@ import time
 ENGINE, NET, THREADS = sys.argv[1], sys.argv[2], int(sys.argv[3])
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[variable] = str(THREADS)
+os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # no processes of its own that would go on while this one is stopped
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         Ok(Outcome::SomeRefused) => ExitCode::from(2),
         Err(e) if is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("chestnut: {e:#}");
+            eprintln!("chestnut: {}", said_once(&e));
             ExitCode::from(1)
         }
     }
@@ -51,6 +51,18 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Models(a) => commands::models::run(&a),
         Command::Bench(a) => commands::bench::run(&a),
     }
+}
+
+/// The chain of causes, without those that the text before already says.
+fn said_once(e: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in e.chain().map(ToString::to_string).filter(|c| !c.is_empty()) {
+        if !text.contains(&cause) {
+            text += if text.is_empty() { "" } else { ": " };
+            text += &cause;
+        }
+    }
+    text
 }
 
 /// `chestnut compare | head` is no failure.

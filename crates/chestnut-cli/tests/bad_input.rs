@@ -287,6 +287,9 @@ fn images_that_change_or_vanish_after_ingest() {
     assert_says(about("A0-00001.png"), &["has changed since it was ingested", "run ingest again"]);
     assert_says(about("A0-00003.png"), &["cannot be read", "check that it exists"]);
 
+    // The others can be compared, and it is said how many are not there.
+    s.chestnut(&["compare", "study"]).ends(2).says(&["2 images could not be embedded and are left out"]);
+
     // Put back, the study is as if nothing had happened.
     s.write("phantom/images/A0-00001.png", &changed);
     std::fs::rename(s.path("kept.png"), s.path("phantom/images/A0-00003.png")).expect("moved back");
@@ -295,6 +298,20 @@ fn images_that_change_or_vanish_after_ingest() {
     s.ingest("phantom/labels.csv", "fresh").ends(0);
     s.chestnut(&["embed", "fresh", "--net", NET]).ends(0);
     assert_eq!(resumed, files(&s.path(&format!("fresh/{NET_FOLDER}"))));
+}
+
+#[test]
+fn embeddings_of_an_earlier_cohort_are_not_taken_for_new_ones() {
+    let s = Scratch::with_study();
+    s.chestnut(&["phantom", "-n", "1", "--size", "96", "--seed", "9", "-o", "other"]).ends(0);
+    // Another picture under an old name, properly ingested, but not embedded.
+    let (_, other) = files(&s.path("other/images")).remove(0);
+    s.write("phantom/images/A0-00001.png", &other);
+    s.ingest("phantom/labels.csv", "study").ends(0);
+    let command = format!("chestnut embed study --net {NET}");
+    s.chestnut(&["compare", "study"]).fails_saying(&["part-00000.parquet", command.as_str()]);
+    s.chestnut(&["embed", "study", "--net", NET]).ends(0);
+    s.chestnut(&["compare", "study"]).ends(0);
 }
 
 #[test]

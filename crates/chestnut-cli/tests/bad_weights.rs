@@ -124,6 +124,7 @@ fn names_and_settings_that_cannot_be() {
     add(&["--name", "a", "--standardisation", "zscore"]).fails_saying(&["zscore", "imagenet", "keras-tf"]);
     add(&["--name", "a", "--input-size", "8"]).fails_saying(&["8", "--input-size"]);
     add(&["--name", "a", "--input-size", "100000"]).fails_saying(&["100000", "--input-size"]);
+    // Nothing of a network that was refused is in the store.
     s.chestnut(&["models", "show", "a"]).fails_saying(&["a", "it has: mine"]);
     // What --help lists is taken.
     add(&["--name", "plain", "--standardisation", "none"]).ends(0).says(&["none"]);

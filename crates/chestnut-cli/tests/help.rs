@@ -9,9 +9,10 @@ use common::Scratch;
 /// Widest line of help.
 const WIDTH: usize = 100;
 
-const COMMANDS: [&[&str]; 10] = [
+const COMMANDS: [&[&str]; 11] = [
     &["ingest"],
     &["embed"],
+    &["tune"],
     &["compare"],
     &["demo"],
     &["phantom"],
@@ -38,7 +39,7 @@ fn every_command_has_help() {
 #[test]
 fn the_main_commands_show_examples_that_can_be_copied() {
     let s = Scratch::new();
-    for command in [&["ingest"][..], &["embed"], &["compare"], &["phantom"], &["models", "add"]] {
+    for command in [&["ingest"][..], &["embed"], &["tune"], &["compare"], &["phantom"], &["models", "add"]] {
         let run = s.chestnut(&[command, &["--help"]].concat()).ends(0);
         let (_, examples) = run.out.split_once("Example").unwrap_or_else(|| panic!("no example\n{run}"));
         let start = format!("  chestnut {} ", command.join(" "));

@@ -11,7 +11,7 @@ mod linear;
 mod linear_solver;
 mod model_file;
 mod neighbours;
-mod onnx;
+pub mod onnx;
 mod params;
 mod permutation;
 mod score;
@@ -21,6 +21,16 @@ mod tree;
 
 pub use forest::{Forest, ForestError, fit_single};
 pub use grid::{Fold, FoldScores, Grid, GridRow, MAX_SETTINGS, grid_search, nested_predictions, rank, score_growth};
+pub use linear::{
+    LinearError, LinearProbe, MAX_LAMBDAS, PathRow, RegularisationPath, default_lambdas, regularisation_path,
+};
+pub use model_file::{
+    MAX_INPUTS, MAX_MODEL_BYTES, MAX_MODEL_NODES, MAX_NAME_BYTES, MODEL_FORMAT, Model, ModelFile, ModelFileError,
+    ModelInput,
+};
+pub use neighbours::{Distance, Neighbours, NeighboursError};
 pub use params::{ClassWeight, Criterion, Learner, MAX_DEPTH, MAX_TREES, MaxFeatures, Params, ParamsError};
+pub use permutation::PermutationImportance;
+pub use shap::{Explainer, Shap};
 pub use table::{Features, Labels, MAX_OUTPUTS, MAX_ROWS, MAX_VALUES, TableError};
 pub use tree::{Node, Tree};

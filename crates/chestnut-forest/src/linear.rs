@@ -28,7 +28,9 @@ pub enum LinearError {
     #[error(transparent)]
     Table(#[from] TableError),
     /// Another number of features than it was fitted on.
-    #[error("the linear probe was fitted on {expected} features and was given {found}; is it another network's embedding?")]
+    #[error(
+        "the linear probe was fitted on {expected} features and was given {found}; is it another network's embedding?"
+    )]
     Width {
         /// Features given.
         found: usize,
@@ -134,7 +136,10 @@ impl LinearProbe {
             return Err(LinearError::Damaged("it has no features or no labels"));
         }
         let expected = self.width.checked_mul(self.outputs);
-        if expected != Some(self.weights.len()) || self.intercepts.len() != self.outputs || self.lambdas.len() != self.outputs {
+        if expected != Some(self.weights.len())
+            || self.intercepts.len() != self.outputs
+            || self.lambdas.len() != self.outputs
+        {
             return Err(LinearError::Damaged("the number of weights does not fit the labels"));
         }
         if !self.weights.iter().chain(&self.intercepts).chain(&self.lambdas).all(|v| v.is_finite()) {
@@ -161,7 +166,7 @@ pub struct PathRow {
 
 /// A regularisation path and what it chose.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Path {
+pub struct RegularisationPath {
     /// Strongest regularisation first.
     pub rows: Vec<PathRow>,
     /// The lambda with the highest mean; equal means go to the stronger regularisation.
@@ -185,7 +190,12 @@ pub fn default_lambdas() -> Vec<f64> {
 ///
 /// # Panics
 /// If a fold names a row that the tables do not have.
-pub fn path(features: &Features, labels: &Labels, folds: &[Fold], lambdas: &[f64]) -> Result<Path, LinearError> {
+pub fn regularisation_path(
+    features: &Features,
+    labels: &Labels,
+    folds: &[Fold],
+    lambdas: &[f64],
+) -> Result<RegularisationPath, LinearError> {
     check_rows(features, labels)?;
     check_lambdas(lambdas)?;
     if lambdas.is_empty() || lambdas.len() > MAX_LAMBDAS {
@@ -213,7 +223,7 @@ pub fn path(features: &Features, labels: &Labels, folds: &[Fold], lambdas: &[f64
     let common = best(rows.iter().map(|r| (r.lambda, Some(r.mean)))).ok_or(LinearError::NoFold)?;
     let per_label =
         (0..labels.outputs()).map(|k| best(rows.iter().map(|r| (r.lambda, r.labels[k]))).unwrap_or(common)).collect();
-    Ok(Path { rows, common, per_label })
+    Ok(RegularisationPath { rows, common, per_label })
 }
 
 /// The first lambda with the highest score.
@@ -228,7 +238,12 @@ fn best(scores: impl Iterator<Item = (f64, Option<f64>)>) -> Option<f64> {
 }
 
 /// AUC `[lambda][output]` of one fold; `None` where a label has one class in either part.
-fn score_fold(features: &Features, labels: &Labels, fold: &Fold, lambdas: &[f64]) -> Result<Vec<Vec<Option<f64>>>, LinearError> {
+fn score_fold(
+    features: &Features,
+    labels: &Labels,
+    fold: &Fold,
+    lambdas: &[f64],
+) -> Result<Vec<Vec<Option<f64>>>, LinearError> {
     let (train, test) = (features.select(&fold.train), features.select(&fold.test));
     let train_labels = labels.select(&fold.train);
     let design = Design::new(&train);
@@ -243,7 +258,13 @@ fn score_fold(features: &Features, labels: &Labels, fold: &Fold, lambdas: &[f64]
                 let solved = design.minimise(&rows, lambda, PATH_TOLERANCE, &mut at);
                 solved.map_err(|steps| LinearError::NotConverged { output: k, steps })?;
                 let (weights, intercept) = design.unstandardised(&at);
-                let probe = LinearProbe { width: test.width(), outputs: 1, lambdas: vec![lambda], weights, intercepts: vec![intercept] };
+                let probe = LinearProbe {
+                    width: test.width(),
+                    outputs: 1,
+                    lambdas: vec![lambda],
+                    weights,
+                    intercepts: vec![intercept],
+                };
                 aucs.push(label_aucs(&probe.predict(&test)?, &truth, &fold.test)[0]);
             }
             Ok(aucs)
@@ -278,7 +299,8 @@ mod tests {
 
     fn table(rows: usize, width: usize) -> (Features, Labels) {
         let mut draw = Stream::keyed(4, "linear test");
-        let values = (0..rows * width).map(|i| if i % width == 3 { 7.0 } else { (5.0 + 3.0 * draw.normal()) as f32 }).collect();
+        let values =
+            (0..rows * width).map(|i| if i % width == 3 { 7.0 } else { (5.0 + 3.0 * draw.normal()) as f32 }).collect();
         let features = Features::new(values, width).expect("finite");
         let labels: Vec<_> = (0..rows * 2)
             .map(|i| (i % 13 != 5).then_some(f64::from(features.row(i / 2)[i % 2]) + 2.0 * draw.normal() > 6.0))
@@ -307,7 +329,8 @@ mod tests {
                     let mean = column.iter().sum::<f64>() / rows as f64;
                     let sd = (column.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / rows as f64).sqrt();
                     let w = probe.weights[k * width + f];
-                    let gradient = (0..rows).map(|r| rest(r) * (column[r] - mean)).sum::<f64>() + probe.lambdas[k] * w * sd * sd;
+                    let gradient =
+                        (0..rows).map(|r| rest(r) * (column[r] - mean)).sum::<f64>() + probe.lambdas[k] * w * sd * sd;
                     assert!(gradient.abs() < 1e-6, "{rows} x {width}, label {k}, feature {f}: {gradient}");
                     assert!(f != 3 || w == 0.0, "a constant feature has no weight");
                 }
@@ -318,7 +341,7 @@ mod tests {
     #[test]
     fn the_path_prefers_strong_regularisation_on_noise_and_ties() {
         let (features, labels) = table(90, 40);
-        let path = path(&features, &labels, &folds(90, 3), &default_lambdas()).expect("runs");
+        let path = regularisation_path(&features, &labels, &folds(90, 3), &default_lambdas()).expect("runs");
         assert_eq!(path.rows.len(), 13);
         assert!(path.rows.windows(2).all(|w| w[0].lambda > w[1].lambda));
         let top = path.rows.iter().map(|r| r.mean).fold(0.0, f64::max);
@@ -334,7 +357,7 @@ mod tests {
         let (features, labels) = table(70, 200);
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-            pool.install(|| path(&features, &labels, &folds(70, 3), &[100.0, 1.0]).expect("runs"))
+            pool.install(|| regularisation_path(&features, &labels, &folds(70, 3), &[100.0, 1.0]).expect("runs"))
         };
         assert_eq!(run(1), run(4));
     }
@@ -347,8 +370,8 @@ mod tests {
         assert!(LinearProbe::fit(&features, &labels, &[1.0, f64::NAN]).is_err());
         let one_class = Labels::new(&[Some(true); 40], 1).expect("whole");
         assert_eq!(LinearProbe::fit(&features, &one_class, &[1.0]), Err(LinearError::OneClass { output: 0 }));
-        assert_eq!(path(&features, &one_class, &folds(40, 4), &[1.0]), Err(LinearError::NoFold));
-        assert_eq!(path(&features, &labels, &[], &[1.0]), Err(LinearError::NoFold));
+        assert_eq!(regularisation_path(&features, &one_class, &folds(40, 4), &[1.0]), Err(LinearError::NoFold));
+        assert_eq!(regularisation_path(&features, &labels, &[], &[1.0]), Err(LinearError::NoFold));
         // Nothing but constants: the prevalence, whatever lambda.
         let constant = Features::new(vec![2.5; 120], 3).expect("finite");
         let third: Vec<_> = (0..40).map(|r| Some(r % 4 == 0)).collect();

@@ -111,7 +111,13 @@ impl Design {
     /// Moves `at` to the minimum; `Err` with the number of steps if it cannot be reached.
     ///
     /// Done when the gradient's norm is `tolerance` times that of the model without features, or 1e-12 per row.
-    pub(crate) fn minimise(&self, rows: &[(usize, f64)], lambda: f64, tolerance: f64, at: &mut Vec<f64>) -> Result<usize, usize> {
+    pub(crate) fn minimise(
+        &self,
+        rows: &[(usize, f64)],
+        lambda: f64,
+        tolerance: f64,
+        at: &mut Vec<f64>,
+    ) -> Result<usize, usize> {
         debug_assert!(rows.iter().all(|&(r, _)| r < self.rows));
         let size = self.rank + 1;
         let Some(null) = self.start(rows) else { return Err(0) };
@@ -217,7 +223,8 @@ fn direction(gradient: &[f64], memory: &VecDeque<(Vec<f64>, Vec<f64>, f64)>, fir
 fn pivoted_cholesky(x: &[f64], rows: usize, width: usize) -> (Vec<f64>, Vec<usize>) {
     let row = |r: usize| &x[r * width..][..width];
     // Lower triangle of X X'.
-    let gram: Vec<Vec<f64>> = (0..rows).into_par_iter().map(|i| (0..=i).map(|j| dot(row(i), row(j))).collect()).collect();
+    let gram: Vec<Vec<f64>> =
+        (0..rows).into_par_iter().map(|i| (0..=i).map(|j| dot(row(i), row(j))).collect()).collect();
     let mut rest: Vec<f64> = (0..rows).map(|i| gram[i][i]).collect();
     let floor = RANK_TOLERANCE * rest.iter().copied().fold(0.0, f64::max);
     let mut factor = vec![0.0; rows * rows];

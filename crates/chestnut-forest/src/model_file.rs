@@ -122,7 +122,12 @@ impl ModelFile {
     ///
     /// # Errors
     /// As [`ModelFile::validate`].
-    pub fn new(labels: Vec<String>, recipe_hash: String, inputs: Vec<ModelInput>, model: Model) -> Result<Self, ModelFileError> {
+    pub fn new(
+        labels: Vec<String>,
+        recipe_hash: String,
+        inputs: Vec<ModelInput>,
+        model: Model,
+    ) -> Result<Self, ModelFileError> {
         let chestnut = env!("CARGO_PKG_VERSION").to_owned();
         let file = Self { format_version: MODEL_FORMAT, chestnut, labels, recipe_hash, inputs, model };
         file.validate()?;
@@ -146,8 +151,11 @@ impl ModelFile {
                 return inconsistent("a label or a network has no name".to_owned());
             }
         }
-        for (what, hash) in
-            self.inputs.iter().map(|i| (i.network.as_str(), &i.weights_sha256)).chain([("the recipe", &self.recipe_hash)])
+        for (what, hash) in self
+            .inputs
+            .iter()
+            .map(|i| (i.network.as_str(), &i.weights_sha256))
+            .chain([("the recipe", &self.recipe_hash)])
         {
             let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
             if hash.len() != HASH_LENGTH || !hash.bytes().all(digit) {
@@ -185,7 +193,9 @@ impl ModelFile {
             return Ok((first.width, first.outputs));
         }
         if forests.iter().any(|f| f.width != first.width || f.outputs != 1) {
-            return Err(ModelFileError::Inconsistent("its forests are not for one label each, on the same features".to_owned()));
+            return Err(ModelFileError::Inconsistent(
+                "its forests are not for one label each, on the same features".to_owned(),
+            ));
         }
         Ok((first.width, forests.len()))
     }
@@ -267,7 +277,8 @@ mod tests {
     }
 
     fn file(model: Model) -> Result<ModelFile, ModelFileError> {
-        let input = |network: &str, width| ModelInput { network: network.into(), weights_sha256: "0f".repeat(32), width };
+        let input =
+            |network: &str, width| ModelInput { network: network.into(), weights_sha256: "0f".repeat(32), width };
         let labels = vec!["Edema".to_owned(), "Effusion".to_owned()];
         ModelFile::new(labels, "a1".repeat(32), vec![input("xception", 5), input("vgg16", 4)], model)
     }

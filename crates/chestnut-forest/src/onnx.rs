@@ -55,7 +55,11 @@ pub enum OnnxError {
 pub fn regressor(forest: &Forest, properties: &[(String, String)]) -> Result<Vec<u8>, OnnxError> {
     check(forest)?;
     let mut node = Message::default();
-    node.text(1, "embedding").text(2, "probabilities").text(3, "forest").text(4, "TreeEnsembleRegressor").text(7, ML_DOMAIN);
+    node.text(1, "embedding")
+        .text(2, "probabilities")
+        .text(3, "forest")
+        .text(4, "TreeEnsembleRegressor")
+        .text(7, ML_DOMAIN);
     put_nodes(&mut node, forest);
     let mut leaves = Leaves::default();
     for_leaves(forest, |t, i, shares| {
@@ -82,7 +86,11 @@ pub fn classifier(forest: &Forest, output: usize, properties: &[(String, String)
         return Err(OnnxError::NoLabel { output, outputs: forest.outputs });
     }
     let mut node = Message::default();
-    node.text(1, "embedding").text(2, "label").text(2, "probabilities").text(3, "forest").text(4, "TreeEnsembleClassifier");
+    node.text(1, "embedding")
+        .text(2, "label")
+        .text(2, "probabilities")
+        .text(3, "forest")
+        .text(4, "TreeEnsembleClassifier");
     node.text(7, ML_DOMAIN);
     put_nodes(&mut node, forest);
     // The classifier adds up, so the mean is in the weights. Two classes are written in ONNX's binary form: only the

@@ -63,7 +63,11 @@ impl Forest {
             }
             let task = Shuffled { forest: self, features, leaves: &leaves, predicted: &predicted, feature, users };
             let drops: Vec<f64> = (0..repeats.max(1))
-                .map(|i| baseline - macro_auc(&task.predict(&order(features.rows(), seed, feature, i)), labels).unwrap_or(baseline))
+                .map(|i| {
+                    baseline
+                        - macro_auc(&task.predict(&order(features.rows(), seed, feature, i)), labels)
+                            .unwrap_or(baseline)
+                })
                 .collect();
             let average = drops.iter().sum::<f64>() / drops.len() as f64;
             let squares: f64 = drops.iter().map(|d| (d - average).powi(2)).sum();
@@ -170,7 +174,8 @@ mod tests {
                         values.extend(row);
                     }
                     let shuffled = Features::new(values, 6).expect("finite");
-                    found.baseline - macro_auc(&forest.predict(&shuffled).expect("predicts"), &labels).expect("both classes")
+                    found.baseline
+                        - macro_auc(&forest.predict(&shuffled).expect("predicts"), &labels).expect("both classes")
                 })
                 .collect();
             assert_eq!(found.drops[feature], (drops[0] + drops[1]) / 2.0, "feature {feature}");

@@ -401,7 +401,9 @@ mod tests {
 
     #[test]
     fn values_add_up_to_the_prediction() {
-        for params in [Params::random_forest(1), Params::extra_trees(2), Params { max_depth: 40, ..Params::decision_tree(3) }] {
+        for params in
+            [Params::random_forest(1), Params::extra_trees(2), Params { max_depth: 40, ..Params::decision_tree(3) }]
+        {
             let (forest, features) = forest(&params, 200, 60, 4);
             let predicted = forest.predict(&features).expect("predicts");
             for (r, shap) in forest.shap_rows(&features).expect("runs").iter().enumerate() {

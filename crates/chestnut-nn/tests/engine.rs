@@ -147,7 +147,11 @@ fn what_does_not_fit_is_refused() {
     let graph = Architecture::InceptionResNetV2.graph(&Head::none());
     let mut engine = Engine::new(graph.clone(), seeded(&graph, 1), Options::default()).expect("fits");
     assert!(
-        engine.run(&image(20 * 20 * 3), 20, 20, false).expect_err("too small").to_string().contains("larger --size")
+        engine
+            .run(&image(20 * 20 * 3), 20, 20, false)
+            .expect_err("too small")
+            .to_string()
+            .contains("larger input size")
     );
     assert!(engine.run(&[0.0; 100], 20, 20, false).is_err());
     let mut weights = seeded(&graph, 1);

@@ -127,7 +127,7 @@ pub struct Shape {
 /// The input is too small (or empty) for a network, or its branches do not meet in one size.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
-    "an input of {height} x {width} pixels is too small: layer {layer} has nothing to look at; use a larger --size"
+    "an input of {height} x {width} pixels is too small: layer {layer} has nothing to look at; use a larger input size"
 )]
 pub struct InputTooSmall {
     /// Input rows.

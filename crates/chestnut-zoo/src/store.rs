@@ -61,10 +61,15 @@ pub enum StoreError {
     )]
     Name(String),
     /// Already there.
-    #[error("a network called {0} is already in the store; choose another name or ask to replace it")]
+    #[error("a network called {0} is already in the store; choose another name or give --replace")]
     Exists(String),
+    /// The network and what was asked of it do not go together.
+    #[error("{0}; give --input-size or --standardisation that fit")]
+    Unusable(String),
     /// Not there.
-    #[error("there is no network called {name} in the store; it has: {known}")]
+    #[error(
+        "there is no network called {name} in the store, which has: {known}; add one with `chestnut models add FILE --name NAME`, or try seeded:densenet121"
+    )]
     Absent {
         /// What was asked for.
         name: String,
@@ -186,6 +191,7 @@ pub fn add(
         added_by_version: env!("CARGO_PKG_VERSION").to_owned(),
         head: fitted.head,
     };
+    record.graph().map_err(StoreError::Unusable)?;
     fs::create_dir_all(folder).map_err(at(folder))?;
     let unfinished = Unfinished::new(folder, name)?;
     let weights_path = unfinished.path.join(WEIGHTS_FILE);

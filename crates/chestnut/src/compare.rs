@@ -94,6 +94,14 @@ pub fn compare(
         }
         let truth: Vec<Option<bool>> =
             test.iter().flat_map(|&i| (0..names.len()).map(move |k| (i, k))).map(|(i, k)| labels.get(i, k)).collect();
+        let untrained: Vec<Option<String>> = (0..names.len())
+            .map(|k| {
+                let has = |class| train.iter().any(|&i| labels.get(i, k) == Some(class));
+                let missing = if !has(true) { "positive" } else { "negative" };
+                let reason = || format!("not estimable: no {missing} image in the training part");
+                (!(has(true) && has(false))).then(reason)
+            })
+            .collect();
         let training = training_hash(cohort, train);
         let mut methods: Vec<Predictions> = Vec::new();
         for params in &options.learners {
@@ -118,8 +126,10 @@ pub fn compare(
             methods.extend(members);
             methods.extend(combined);
         }
-        let scores: Vec<MethodScore> =
-            methods.iter().map(|m| score_method(&m.approach, &m.source, &names, &m.probabilities, &truth)).collect();
+        let scores: Vec<MethodScore> = methods
+            .iter()
+            .map(|m| score_method(&m.approach, &m.source, &names, &m.probabilities, &truth, &untrained))
+            .collect();
         for score in &scores {
             all.entry((score.approach.clone(), score.source.clone())).or_insert_with(Vec::new).push(score.clone());
         }
@@ -165,7 +175,11 @@ pub(crate) fn common(study: &Study, cohort: &Cohort, networks: &[Network]) -> Re
     let (kept, missing): (Vec<_>, Vec<_>) =
         cohort.images.iter().cloned().partition(|i| have.iter().all(|ids| ids.contains(i.id.as_str())));
     let mut cohort = Cohort { images: kept, ..cohort.clone() };
-    cohort.warnings.push(format!("{} images could not be embedded and are left out; `chestnut embed` names them", missing.len()));
+    cohort.warnings.push(format!(
+        "{} images could not be embedded and are left out; `chestnut embed {}` names them",
+        missing.len(),
+        study.root.display()
+    ));
     let ids: Vec<&str> = cohort.images.iter().map(|i| i.id.as_str()).collect();
     let tables = tables.into_iter().map(|t| t.select(&ids)).collect();
     Ok((cohort, tables))
@@ -188,7 +202,7 @@ pub(crate) fn label_table(cohort: &Cohort, train: &[usize]) -> Result<(Vec<Strin
     let learnable: Vec<usize> =
         (0..cohort.label_names.len()).filter(|&k| train.iter().any(|&i| known(i, k).is_some())).collect();
     if learnable.is_empty() {
-        let problem = "no label has a known value in the training part; see the blank policy in study.toml".to_owned();
+        let problem = "no label has a known value in the training part; fill in labels or change the label set's blank policy, and run ingest again".to_owned();
         return Err(Error::Request(problem));
     }
     let values: Vec<Option<bool>> =

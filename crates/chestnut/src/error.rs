@@ -14,6 +14,9 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Writing, in words that already name the file.
+    #[error(transparent)]
+    Write(std::io::Error),
     /// A file of the study that cannot be understood.
     #[error("{}: {problem}", path.display())]
     File {

@@ -88,11 +88,13 @@ impl Study {
     /// # Errors
     /// If the folder cannot be written to.
     pub fn create(root: &Path, settings: Settings) -> Result<Self> {
-        crate::fs::create_writable_folder(root).map_err(Error::io(root))?;
+        crate::fs::create_writable_folder(root).map_err(Error::Write)?;
         let study = Self { root: root.to_path_buf(), settings };
         let body = toml::to_string_pretty(&study.settings)
             .map_err(|e| Error::File { path: study.path("study.toml"), problem: e.to_string() })?;
-        let text = format!("# What this study asks. Edit by hand and run the later stages again.\n\n{body}");
+        let text = format!(
+            "# What this study asks. [recipe] and [split] may be edited; then run embed and compare again.\n# The size of a network's input is the network's own, and [labels] is what ingest used.\n\n{body}"
+        );
         study.write("study.toml", text.as_bytes())?;
         Ok(study)
     }
@@ -134,7 +136,7 @@ impl Study {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
-        write_atomic(&path, bytes).map_err(Error::io(&path))
+        write_atomic(&path, bytes).map_err(Error::Write)
     }
 
     /// Reads the cohort that ingest made.

@@ -158,7 +158,11 @@ fn search(
     let scores: Vec<FoldScores> = pieces
         .par_iter()
         .map(|&(g, f)| {
-            let name = format!("tune/{}/{}.json", network.name.replace(':', "-"), piece_key(&inputs, grid, &growths[g], &folds[f]));
+            let name = format!(
+                "tune/{}/{}.json",
+                network.name.replace(':', "-"),
+                piece_key(&inputs, grid, &growths[g], &folds[f])
+            );
             let stored = read_text(&study.path(&name)).ok().and_then(|t| serde_json::from_str::<FoldScores>(&t).ok());
             let scores = match stored {
                 Some(scores) if scores.len() == grid.nested(&growths[g]).len() => scores,
@@ -196,7 +200,17 @@ fn piece_key(inputs: &str, grid: &Grid, growth: &Params, fold: &Fold) -> String 
 
 /// All settings, best first: `learner,trees,max_depth,...,mean,sd,not_estimable` and a column per label.
 fn grid_csv(rows: &[GridRow], labels: &[String]) -> String {
-    let fixed = ["learner", "trees", "max_depth", "min_samples_split", "min_samples_leaf", "criterion", "mean", "sd", "not_estimable"];
+    let fixed = [
+        "learner",
+        "trees",
+        "max_depth",
+        "min_samples_split",
+        "min_samples_leaf",
+        "criterion",
+        "mean",
+        "sd",
+        "not_estimable",
+    ];
     let mut out = vec![fixed.iter().map(|c| (*c).to_owned()).chain(labels.iter().cloned()).collect::<Vec<_>>()];
     for r in rows {
         let p = &r.params;

@@ -31,6 +31,14 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
         println!("{}", table::terminal(&comparison));
         println!("Report: {}", page.display());
     }
+    let left_out = study.cohort()?.images.len() - comparison.images;
+    if left_out > 0 {
+        eprintln!(
+            "{left_out} images could not be embedded and are left out; `chestnut embed {}` names them.",
+            a.study.display()
+        );
+        return Ok(Outcome::SomeRefused);
+    }
     Ok(Outcome::Clean)
 }
 

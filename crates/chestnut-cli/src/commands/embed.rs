@@ -5,10 +5,13 @@ use crate::Outcome;
 use crate::args::Embed;
 use crate::progress::Progress;
 use anyhow::bail;
+use chestnut::cohort::Cohort;
 use chestnut::embed::{self, Network};
 use chestnut::study::{StageRecord, Study};
 use std::path::Path;
 
+/// Refused images that are named.
+const SHOWN: usize = 20;
 /// Prefix of the manifest's records of embedded networks.
 pub(crate) const STAGE: &str = "embed ";
 
@@ -34,24 +37,51 @@ fn stored_names(models: &Path) -> anyhow::Result<Vec<String>> {
 /// Embeds with each network in turn; also a stage of the demo.
 pub(crate) fn embed(study: &Study, models: &Path, names: &[String]) -> anyhow::Result<Outcome> {
     let cohort = study.cohort()?;
-    let networks: Vec<Network> = names.iter().map(|n| Network::find(models, n)).collect::<Result<_, _>>()?;
     let mut outcome = Outcome::Clean;
-    for network in &networks {
+    let mut failed = Vec::new();
+    for name in names {
+        match embed_one(study, &cohort, models, name) {
+            Ok(Outcome::Clean) => {}
+            Ok(Outcome::SomeRefused) => outcome = Outcome::SomeRefused,
+            // One damaged network should not cost the others a night.
+            Err(e) => failed.push(format!("{name}: {}", crate::said_once(&e))),
+        }
+    }
+    if !failed.is_empty() {
+        bail!("{}", failed.join("\n"));
+    }
+    Ok(outcome)
+}
+
+fn embed_one(study: &Study, cohort: &Cohort, models: &Path, name: &str) -> anyhow::Result<Outcome> {
+    let network = &Network::find(models, name)?;
+    let mut outcome = Outcome::Clean;
+    {
         let progress = Progress::new(&format!("embedding {}", network.name), "images");
-        let result = embed::embed(study, &cohort, models, network, &|done, total| progress.update(done, total))?;
+        let result = embed::embed(study, cohort, models, network, &|done, total| progress.update(done, total))?;
         let rate = result.computed as f64 / progress.seconds();
         let mut what = if result.computed > 0 {
             format!("{} images, {rate:.1} images/s", result.computed)
         } else {
-            "nothing to do".to_owned()
+            if result.refused.is_empty() { "nothing to do".to_owned() } else { "0 images".to_owned() }
         };
         if result.kept > 0 {
             what += &format!(", {} kept from before", result.kept);
         }
         progress.finish(&what);
-        for refused in &result.refused {
+        if !result.refused.is_empty() {
             outcome = Outcome::SomeRefused;
-            eprintln!("  refused: {}: {}", refused.image, refused.reason);
+            eprintln!(
+                "  {} refused; restore the files under {} or run ingest again:",
+                result.refused.len(),
+                study.settings.images.display()
+            );
+            for refused in result.refused.iter().take(SHOWN) {
+                eprintln!("    {}: {}", refused.image, refused.reason);
+            }
+            if result.refused.len() > SHOWN {
+                eprintln!("    and {} more", result.refused.len() - SHOWN);
+            }
         }
         let facts =
             [("weights_sha256", network.record.weights_sha256.clone()), ("images", cohort.images.len().to_string())];

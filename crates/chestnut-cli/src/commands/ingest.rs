@@ -74,6 +74,10 @@ pub(crate) fn ingest(
     let progress = Progress::new("reading images", "images");
     let cohort = cohort::ingest(images, labels, options, &|p| progress.update(p.done, p.total))?;
     progress.finish(&format!("{} images used, {} items refused", cohort.images.len(), cohort.rejects.len()));
+    if cohort.images.is_empty() && output.join("cohort.csv").is_file() {
+        println!("{}", cohort::summary(&cohort));
+        bail!("no image could be used; {} is left as the earlier ingest made it", output.display());
+    }
     let images = std::path::absolute(images).unwrap_or_else(|_| images.to_path_buf());
     let settings =
         Settings { images: images.clone(), recipe: Default::default(), split, labels: options.label_set.clone() };
@@ -85,9 +89,9 @@ pub(crate) fn ingest(
     study.record("ingest", StageRecord { seconds: progress.seconds(), ..StageRecord::default() })?;
     println!("{}", cohort::summary(&cohort));
     println!("Study: {}", output.display());
-    println!("Look at {} before you go on.", study.path("contact_sheet.png").display());
     if cohort.images.is_empty() {
         bail!("no image could be used; {} says why", study.path("rejects.csv").display());
     }
+    println!("Look at {} before you go on.", study.path("contact_sheet.png").display());
     Ok(if cohort.rejects.is_empty() { Outcome::Clean } else { Outcome::SomeRefused })
 }

@@ -147,7 +147,10 @@ fn warn(images: &[CohortImage], pairs: &[(usize, usize)], name: &dyn Fn(&str) ->
         })
         .collect();
     let more = if pairs.len() > MAX_NAMED { ", ..." } else { "" };
-    Some(format!("{} pairs of images {what}: {}{more}", pairs.len(), list.join(", ")))
+    {
+        let pair = if pairs.len() == 1 { "pair" } else { "pairs" };
+        Some(format!("{} {pair} of images {what}: {}{more}", pairs.len(), list.join(", ")))
+    }
 }
 
 /// Each patient of the linked pairs, with the smallest id of all patients it is linked to.

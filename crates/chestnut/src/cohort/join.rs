@@ -168,7 +168,8 @@ pub(crate) fn join(files: &[String], table: LabelTable) -> Joined {
                 good.entry(file).or_default().push(row);
             }
             Found::Nothing => {
-                let reason = format!("{name} row {}: no such image in the folder", row.row);
+                let reason =
+                    format!("{name} row {}: no such image in the folder; add the image or remove the row", row.row);
                 joined.rejects.push(refuse_row(&row.key, row.row, reason));
             }
             Found::Several(hits) => {
@@ -191,7 +192,7 @@ pub(crate) fn join(files: &[String], table: LabelTable) -> Joined {
             Ok(None) => {
                 let reason = match unclear.get(&file) {
                     Some(row) => format!("{name} row {row} could mean this image or another; give its path there"),
-                    None => format!("no row of {name} names this file"),
+                    None => format!("no row of {name} names this file; add a row or remove the file"),
                 };
                 joined.rejects.push(Reject { item: id.clone(), row: None, stage: Stage::Labels, reason });
             }
@@ -237,7 +238,7 @@ fn settle(
     let Some(first) = rows.next() else {
         return match refused.first() {
             None => Ok(None),
-            Some(row) => Err(format!("its row {row} of {table} was refused: see that row")),
+            Some(row) => Err(format!("its row {row} of {table} was refused; correct that row and run ingest again")),
         };
     };
     let others: Vec<LabelRow> = rows.collect();

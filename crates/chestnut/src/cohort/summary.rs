@@ -10,7 +10,7 @@ use std::fmt::Write;
 use super::{Cohort, Label, Stage};
 
 /// Examples of each kind of refusal.
-const EXAMPLES: usize = 3;
+const EXAMPLES: usize = 10;
 /// Below this many positive patients an AUC's interval is too wide to tell methods apart.
 const FEW_PATIENTS: usize = 10;
 
@@ -95,7 +95,7 @@ fn write_rejects(cohort: &Cohort, out: &mut String) -> std::fmt::Result {
     if cohort.rejects.is_empty() {
         return writeln!(out, "\nNothing was refused");
     }
-    writeln!(out, "\n{} items were refused", cohort.rejects.len())?;
+    writeln!(out, "\n{} items were refused; rejects.csv names them all", cohort.rejects.len())?;
     for stage in Stage::ALL {
         let what = match stage {
             Stage::Row => "rows of the labels table",
@@ -134,7 +134,7 @@ mod tests {
             warnings: vec!["three links".to_owned()],
             ..Cohort::default()
         };
-        for i in 0..5 {
+        for i in 0..12 {
             let reason = format!("reason {i}");
             cohort.rejects.push(Reject { item: format!("x{i}"), row: None, stage: Stage::Read, reason });
         }
@@ -144,8 +144,8 @@ mod tests {
         assert_eq!(words, ["Pleura", "2", "(66.7", "%)", "1", "1", "(33.3", "%)", "0", "(0.0", "%)"]);
         for part in [
             "3 images of 2 patients",
-            "5 items were refused",
-            "5 files that cannot be read",
+            "12 items were refused",
+            "12 files that cannot be read",
             "x0: reason 0",
             "and 2 more",
             "- three links",

@@ -22,6 +22,8 @@ use std::path::Path;
 pub const SHARD: usize = 256;
 /// Images that are decoded and embedded together.
 const BATCH: usize = 32;
+/// Marks the key of a shard that lacks images which could not be read.
+const INCOMPLETE: &str = "incomplete ";
 /// Prefix of a network whose weights are a formula, for trying the chain without any file.
 pub const SEEDED: &str = "seeded:";
 
@@ -85,6 +87,8 @@ impl Network {
             let weights = weights::seeded(&graph, 0);
             (graph, weights)
         } else {
+            // The hash is recorded with every embedding, so it must be that of the weights that made it.
+            store::verify(models, &self.name)?;
             let (_, graph, weights) = store::load(models, &self.name)?;
             (graph, weights)
         };
@@ -129,7 +133,7 @@ pub fn embed(
     let recipe = Recipe { size: network.record.input_size, ..study.settings.recipe.clone() };
     let metadata = metadata(network, &recipe);
     let folder = study.path(&network.folder());
-    crate::fs::create_writable_folder(&folder).map_err(Error::io(&folder))?;
+    crate::fs::create_writable_folder(&folder).map_err(Error::Write)?;
     let total = cohort.images.len();
     let mut result = Embedded::default();
     let mut engine = None;
@@ -189,7 +193,7 @@ pub fn embed(
         }
         // A shard with refused images is not marked complete: the next run tries them again.
         let complete = table.ids.len() == images.len();
-        let key = if complete { key } else { format!("incomplete {key}") };
+        let key = if complete { key } else { format!("{INCOMPLETE}{key}") };
         shard::write(&path, &table, &metadata, &key).map_err(|e| Error::File { path, problem: e.to_string() })?;
     }
     remove_stale_shards(&folder, total.div_ceil(SHARD))?;
@@ -253,7 +257,7 @@ pub fn load(study: &Study, cohort: &Cohort, network: &Network) -> Result<Embeddi
     let folder = study.path(&network.folder());
     let command = format!("chestnut embed {} --net {}", study.root.display(), network.name);
     let recipe = Recipe { size: network.record.input_size, ..study.settings.recipe.clone() };
-    let expected = metadata(network, &recipe);
+    let metadata = metadata(network, &recipe);
     let mut all = EmbeddingTable::default();
     for (i, images) in cohort.images.chunks(SHARD).enumerate() {
         let path = folder.join(shard_name(i));
@@ -265,16 +269,23 @@ pub fn load(study: &Study, cohort: &Cohort, network: &Network) -> Result<Embeddi
             .map_err(|e| Error::File { path: path.clone(), problem: format!("{e}; remove it and run `{command}`") })?;
         let stale = ["chestnut.weights_sha256", "chestnut.recipe_hash", "chestnut.standardisation"]
             .into_iter()
-            .find(|k| found.get(*k) != expected.get(*k));
+            .find(|k| found.get(*k) != metadata.get(*k));
         if let Some(what) = stale {
-            let problem =
-                format!("was made with another {}; run `{command}` again", what.trim_start_matches("chestnut."));
+            let problem = format!(
+                "was made with another {}; run `{command}` again",
+                what.trim_start_matches("chestnut.").trim_end_matches("_hash").replace('_', " ")
+            );
             return Err(Error::File { path, problem });
         }
         // A shard whose images were not all readable holds the others, in the same order.
         let mut expected = images.iter().map(|i| &i.id);
         if !table.ids.iter().all(|id| expected.any(|e| e == id)) {
             let problem = format!("does not hold the cohort's images; run `{command}` again");
+            return Err(Error::File { path, problem });
+        }
+        let ids: Vec<(&str, &str)> = images.iter().map(|i| (i.id.as_str(), i.sha256.as_str())).collect();
+        if found.get(shard::KEY).is_none_or(|k| k.trim_start_matches(INCOMPLETE) != shard_key(&metadata, &ids)) {
+            let problem = format!("was made from other images than the cohort's; run `{command}` again");
             return Err(Error::File { path, problem });
         }
         all.append(table);

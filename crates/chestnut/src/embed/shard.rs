@@ -12,13 +12,16 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::Type;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use thiserror::Error;
 
 /// Metadata key of what identifies a shard's content.
-const KEY: &str = "chestnut.shard_key";
+pub(super) const KEY: &str = "chestnut.shard_key";
+/// Metadata key of the hash of the values, so that a damaged disk does not change results unnoticed.
+const CONTENT: &str = "chestnut.content_sha256";
 /// Largest shard that is read: 256 rows of 20,000 floats are 20 MB.
 const MAX_BYTES: u64 = 256 << 20;
 /// Most rows of a shard that is read.
@@ -61,6 +64,15 @@ impl EmbeddingTable {
         self.outputs = probabilities.len();
         self.embeddings.extend_from_slice(embedding);
         self.probabilities.extend_from_slice(probabilities);
+    }
+
+    /// Hash of ids and values.
+    fn sha256(&self) -> String {
+        let mut hash = Sha256::new();
+        self.ids.iter().for_each(|id| hash.update(format!("{id}\n")));
+        hash.update((self.width as u64).to_le_bytes());
+        self.embeddings.iter().chain(&self.probabilities).for_each(|v| hash.update(v.to_le_bytes()));
+        crate::fs::to_hex(&hash.finalize())
     }
 
     /// The images named by `ids`, in that order; ids that are not there are left out.
@@ -118,7 +130,8 @@ pub(super) fn write(
     metadata: &BTreeMap<String, String>,
     key: &str,
 ) -> Result<(), ShardError> {
-    let pairs = metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).chain([(KEY, key)]);
+    let content = table.sha256();
+    let pairs = metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).chain([(KEY, key), (CONTENT, content.as_str())]);
     let properties = WriterProperties::builder()
         .set_compression(Compression::UNCOMPRESSED)
         .set_dictionary_enabled(false)
@@ -160,9 +173,9 @@ fn open(path: &Path) -> Result<(SerializedFileReader<std::fs::File>, BTreeMap<St
     Ok((reader, pairs.into_iter().map(|kv| (kv.key, kv.value.unwrap_or_default())).collect()))
 }
 
-/// What identifies the content of an existing shard; `None` if there is none that can be read.
+/// What identifies the content of an existing shard; `None` if there is none, or it is damaged.
 pub(super) fn stored_key(path: &Path) -> Option<String> {
-    open(path).ok()?.1.remove(KEY)
+    read(path).ok()?.1.remove(KEY)
 }
 
 /// Reads a shard and its metadata.
@@ -210,6 +223,9 @@ pub(super) fn read(path: &Path) -> Result<(EmbeddingTable, BTreeMap<String, Stri
     }
     if let Some(i) = table.embeddings.iter().position(|v| !v.is_finite()) {
         return Err(ShardError::Shape(format!("row {} holds a value that is not finite", i / table.width)));
+    }
+    if metadata.get(CONTENT) != Some(&table.sha256()) {
+        return Err(ShardError::Shape("its values are not those that were written".to_owned()));
     }
     Ok((table, metadata))
 }

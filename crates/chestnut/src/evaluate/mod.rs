@@ -164,6 +164,9 @@ pub fn score_label(label: &str, scores: &[f64], truth: &[Option<bool>]) -> Label
 }
 
 /// Scores all labels of one method; `probabilities` and `truth` are `[image][label]`.
+///
+/// A label with a reason in `untrained` (it had one class in the training part, say) is not scored: what its learner
+/// answers is no prediction.
 #[must_use]
 pub fn score_method(
     approach: &str,
@@ -171,12 +174,17 @@ pub fn score_method(
     labels: &[String],
     probabilities: &[f64],
     truth: &[Option<bool>],
+    untrained: &[Option<String>],
 ) -> MethodScore {
     let n = labels.len();
     let column = |k: usize| -> LabelScore {
         let scores: Vec<f64> = probabilities.iter().skip(k).step_by(n).copied().collect();
         let truth: Vec<Option<bool>> = truth.iter().skip(k).step_by(n).copied().collect();
-        score_label(&labels[k], &scores, &truth)
+        let score = score_label(&labels[k], &scores, &truth);
+        match untrained.get(k).cloned().flatten() {
+            Some(reason) => LabelScore { auc: None, interval: None, roc: Vec::new(), reason: Some(reason), ..score },
+            None => score,
+        }
     };
     let labels: Vec<LabelScore> = (0..n).map(column).collect();
     let mean_auc = mean(labels.iter().filter_map(|l| l.auc));
@@ -198,7 +206,8 @@ pub fn score_method(
 pub fn spread(repeats: &[MethodScore]) -> Option<Spread> {
     let first = repeats.first().filter(|_| repeats.len() > 1)?;
     // By name: a label that cannot be learned on one split is missing there.
-    let of = |name: &str| repeats.iter().filter_map(|r| r.labels.iter().find(|l| l.label == name)?.auc).collect::<Vec<_>>();
+    let of =
+        |name: &str| repeats.iter().filter_map(|r| r.labels.iter().find(|l| l.label == name)?.auc).collect::<Vec<_>>();
     let labels = first.labels.iter().map(|l| four(of(&l.label).into_iter())).collect();
     Some(Spread { repeats: repeats.len(), labels, mean: four(repeats.iter().filter_map(|r| r.mean_auc)) })
 }
@@ -236,7 +245,7 @@ mod tests {
         // Label a: 15 of 30 positive and perfect; label b: 2 of 30 positive and inverted.
         let truth: Vec<Option<bool>> = (0..30).flat_map(|i| [Some(i < 15), Some(i < 2)]).collect();
         let p: Vec<f64> = (0..30).flat_map(|i| [f64::from(30 - i), f64::from(i)]).collect();
-        let m = score_method("x", "y", &labels, &p, &truth);
+        let m = score_method("x", "y", &labels, &p, &truth, &[]);
         assert_eq!((m.mean_auc, m.mean_auc_without_few), (Some(0.5), Some(1.0)));
     }
 }

@@ -31,10 +31,10 @@ pub fn export(
 ) -> Result<PathBuf> {
     let cases = plan(config)?;
     let images = folder.join("images");
-    crate::fs::create_writable_folder(&images).map_err(Error::io(&images))?;
+    crate::fs::create_writable_folder(&images).map_err(Error::Write)?;
     let masks = folder.join("masks");
     if options.masks {
-        crate::fs::create_writable_folder(&masks).map_err(Error::io(&masks))?;
+        crate::fs::create_writable_folder(&masks).map_err(Error::Write)?;
     }
     let done = AtomicUsize::new(0);
     cases.par_iter().try_for_each(|case| -> Result<()> {
@@ -44,7 +44,7 @@ pub fn export(
             for (finding, mask) in &phantom.masks {
                 let path = masks.join(format!("{}__{}.png", case.image_id, finding.name()));
                 let bytes = encode_png8(phantom.width, phantom.height, mask)?;
-                write_atomic(&path, &bytes).map_err(Error::io(&path))?;
+                write_atomic(&path, &bytes).map_err(Error::Write)?;
             }
         }
         progress(done.fetch_add(1, Ordering::Relaxed) + 1, cases.len());
@@ -64,7 +64,7 @@ pub fn export(
         rows.push(row);
     }
     let path = folder.join("labels.csv");
-    write_atomic(&path, crate::cohort::table::to_csv(rows).as_bytes()).map_err(Error::io(&path))?;
+    write_atomic(&path, crate::cohort::table::to_csv(rows).as_bytes()).map_err(Error::Write)?;
     Ok(path)
 }
 
@@ -107,5 +107,5 @@ fn write_image(folder: &Path, case: &PhantomCase, p: &Phantom, dicom: bool) -> R
     } else {
         encode_png16(p.width, p.height, &p.pixels.iter().map(|&v| upright(v) << (16 - p.bits)).collect::<Vec<_>>())?
     };
-    write_atomic(&path, &bytes).map_err(Error::io(&path))
+    write_atomic(&path, &bytes).map_err(Error::Write)
 }

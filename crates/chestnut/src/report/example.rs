@@ -22,7 +22,7 @@ fn method(approach: &str, source: &str, labels: &[String], draw: usize, skill: f
             truth.push((i % 20 != 7).then_some(positive));
         }
     }
-    score_method(approach, source, labels, &scores, &truth)
+    score_method(approach, source, labels, &scores, &truth, &[])
 }
 
 /// Four labels, two approaches of two rows, three splits.

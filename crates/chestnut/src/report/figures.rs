@@ -309,3 +309,60 @@ fn row_panel(name: &str, below: &str, rows: &[Row], low: f64, value_length: usiz
     }
     Drawing { width, height: bottom + 36.0, name: format!("{axis} of {name}"), body }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::example;
+
+    #[test]
+    fn a_curve_per_method_and_a_reason_where_there_is_none() {
+        let c = example::comparison();
+        let groups = roc_small_multiples(&c);
+        assert_eq!(groups.iter().map(|g| g.panels.len()).collect::<Vec<_>>(), [4, 4]);
+        assert_eq!(groups[0].panels[0].matches("<polyline").count(), 2);
+        assert_eq!(groups[0].panels[3].matches("<polyline").count(), 0);
+        assert!(groups[0].panels[3].contains("not estimable"));
+        assert!(groups[0].panels[2].contains("&lt;b&gt;") && !groups[0].panels[2].contains("<b>"));
+        // Networks are coloured, ensembles are drawn as text is.
+        assert!(groups[0].legend[0].1.contains("s0 d0") && groups[0].legend[1].1.contains("e d0"));
+    }
+
+    #[test]
+    fn intervals_stay_inside_their_panel() {
+        let c = example::comparison();
+        let panels = forest_plot(&c);
+        assert_eq!(panels.len(), 4);
+        assert_eq!(panels[0].matches("\"dot ").count(), 4);
+        assert_eq!(panels[3].matches("\"dot ").count(), 0);
+        assert!(panels[3].contains("n.e."));
+        let mut xs = panels[0].split(" x1=\"").skip(1).filter_map(|s| s.split('"').next()?.parse::<f64>().ok());
+        assert!(xs.all(|x| (ROWS.0..=ROWS.3).contains(&x)), "{}", panels[0]);
+    }
+
+    #[test]
+    fn spread_needs_several_splits() {
+        let mut c = example::comparison();
+        assert_eq!(spread_plot(&c).len(), 5);
+        c.methods.iter_mut().for_each(|m| m.spread = None);
+        assert!(spread_plot(&c).is_empty());
+        assert!(svg_files(&c).iter().all(|(name, _)| name != "spread.svg"));
+    }
+
+    #[test]
+    fn files_stand_alone() {
+        let c = example::comparison();
+        let names: Vec<String> = svg_files(&c).iter().map(|(name, _)| name.clone()).collect();
+        assert_eq!(names, ["roc-1-embeddings-rf.svg", "roc-2-embeddings-xrt.svg", "auc.svg", "spread.svg"]);
+        for (name, svg) in svg_files(&c) {
+            assert!(svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>\n"), "{name}");
+            assert!(!svg.contains("var(") && !svg.contains("href") && !svg.contains("url("), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_axis_starts_below_the_least_value() {
+        assert_eq!(axis_low([0.9, 0.85].into_iter()), 0.4);
+        assert_eq!(axis_low([0.9, 0.05, f64::NAN].into_iter()), 0.0);
+    }
+}

@@ -26,7 +26,8 @@ pub fn grid_plot(title: &str, points: &[GridPoint], best: (usize, usize)) -> Str
     let trees: Vec<usize> = points.iter().map(|p| p.trees).collect::<BTreeSet<_>>().into_iter().collect();
     let (low, high) = points.iter().fold((1.0_f64, 0.0_f64), |(l, h), p| (l.min(p.mean), h.max(p.mean)));
     // Whole hundredths, and at least four of them, so that noise does not fill the picture.
-    let (low, high) = ((low * 100.0).floor() / 100.0, ((high * 100.0).ceil() / 100.0).max((low * 100.0).floor() / 100.0 + 0.04));
+    let (low, high) =
+        ((low * 100.0).floor() / 100.0, ((high * 100.0).ceil() / 100.0).max((low * 100.0).floor() / 100.0 + 0.04));
     let (left, top, width, height) = PLOT;
     let x = |depth: usize| {
         let i = depths.iter().position(|&d| d == depth).unwrap_or(0);
@@ -53,7 +54,8 @@ pub fn grid_plot(title: &str, points: &[GridPoint], best: (usize, usize)) -> Str
         let coordinates: Vec<(f64, f64)> = line_points.iter().map(|p| (x(p.depth), y(p.mean))).collect();
         body += &polyline(&coordinates, &class, &format!("{count} trees"));
         let sample = line((1.0, 6.0), (29.0, 6.0), &class);
-        legend.push((format!("{count} trees"), Drawing { width: 30.0, height: 12.0, name: String::new(), body: sample }));
+        legend
+            .push((format!("{count} trees"), Drawing { width: 30.0, height: 12.0, name: String::new(), body: sample }));
     }
     let chosen = points.iter().find(|p| (p.trees, p.depth) == best);
     let mut name = title.to_owned();
@@ -73,7 +75,9 @@ mod tests {
     fn every_line_and_the_choice_are_drawn() {
         let points: Vec<GridPoint> = [10, 100]
             .into_iter()
-            .flat_map(|trees| [2, 5, 10].map(|depth| GridPoint { trees, depth, mean: 0.7 + depth as f64 / 1000.0, sd: 0.01 }))
+            .flat_map(|trees| {
+                [2, 5, 10].map(|depth| GridPoint { trees, depth, mean: 0.7 + depth as f64 / 1000.0, sd: 0.01 })
+            })
             .collect();
         let svg = grid_plot("RF on a <net>", &points, (10, 5));
         assert_eq!(svg.matches("<polyline").count(), 2);

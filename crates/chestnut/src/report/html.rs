@@ -334,3 +334,94 @@ fn base64(bytes: &[u8]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::example;
+
+    fn page(c: &Comparison) -> String {
+        html(c, &Pictures { contact_sheet_png: Some(vec![0x89, b'P', b'N', b'G']) }).expect("a page")
+    }
+
+    #[test]
+    fn every_section_is_there() {
+        let page = page(&example::comparison());
+        for id in ["answer", "results", "roc", "forest", "spread", "cohort", "networks", "settings", "limits", "cite"] {
+            assert!(page.contains(&format!("<section id=\"{id}\">")), "{id}");
+        }
+        for needle in [
+            "data:image/png;base64,iVBORw==",
+            "no positive image in the test part",
+            "n.e.",
+            "two patients share a picture",
+            "cannot be read as an image",
+            "0123456789abcdef",
+            "CC BY 4.0",
+            "RF 100 trees, depth 10",
+            "1 min 18 s",
+            "research use only",
+            "Over 3 splits",
+            "Few positive test images: PNX (6)",
+        ] {
+            assert!(page.contains(needle), "{needle}");
+        }
+        assert!(!page.contains("class=\"banner\""));
+    }
+
+    #[test]
+    fn nothing_is_fetched() {
+        let page = page(&example::comparison());
+        for forbidden in ["<script", "<link", "<iframe", "<object", "@import", "url(", " onload", "srcset"] {
+            assert!(!page.contains(forbidden), "{forbidden}");
+        }
+        assert!(page.split("src=\"").skip(1).all(|rest| rest.starts_with("data:image/png;base64,")));
+        assert!(page.split("href=\"").skip(1).all(|rest| rest.starts_with('#')));
+    }
+
+    #[test]
+    fn names_are_escaped() {
+        let page = page(&example::comparison());
+        assert!(page.contains("<th scope=\"col\">&lt;b&gt;"));
+        assert!(page.contains("<title>study &amp; &lt;script&gt;: chestnut report</title>"));
+    }
+
+    #[test]
+    fn the_highest_of_a_label_is_bold_and_a_label_without_interval_never() {
+        let c = example::comparison();
+        let row = c.methods.iter().filter_map(|m| m.labels[0].auc).fold(0.0, f64::max);
+        assert!(page(&c).contains(&format!("<b>{}</b>", decimal(row))));
+        assert_eq!(best_of(&c, 3), None);
+        assert!(!page(&c).contains("<b>n.e.</b>"));
+    }
+
+    #[test]
+    fn untrained_networks_and_image_splits_raise_a_banner() {
+        let mut c = example::comparison();
+        c.networks[0].weights = "seeded (not trained)".to_owned();
+        c.unit = "image".to_owned();
+        let page = page(&c);
+        assert_eq!(page.matches("class=\"banner\"").count(), 2);
+        assert!(page.contains("Not trained: densenet121") && page.contains("SPLIT BY IMAGE"));
+    }
+
+    #[test]
+    fn an_empty_comparison_still_makes_a_page() {
+        let mut c = example::comparison();
+        (c.methods, c.rejects, c.parts) = (Vec::new(), Vec::new(), Vec::new());
+        let page = html(&c, &Pictures::default()).expect("a page");
+        assert!(page.contains("No AUC could be estimated") && page.contains("Nothing was refused"));
+        assert!(!page.contains("<img"));
+    }
+
+    #[test]
+    fn base64_of_rfc_4648() {
+        let of = |text: &str| base64(text.as_bytes());
+        assert_eq!(["", "f", "fo", "foo", "foobar"].map(of), ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYmFy"]);
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!([0.314, 42.4, 78.4, 7_500.0].map(duration), ["0.31 s", "42 s", "1 min 18 s", "2 h 05 min"]);
+    }
+}
