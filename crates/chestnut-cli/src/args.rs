@@ -15,8 +15,8 @@ pub(crate) struct Cli {
 
 const AFTER: &str = "\
 Start here:
-  chestnut demo                                       the whole chain on made-up radiographs, in a few minutes
-  chestnut models add xception.keras --name xception  add a pretrained network (Keras, safetensors or PyTorch file)
+  chestnut demo                                       the whole chain on made-up radiographs
+  chestnut models add xception.keras --name xception  add a network (Keras, safetensors, PyTorch)
   chestnut ingest images/ --labels labels.csv -o study
   chestnut embed study --net xception
   chestnut compare study                              AUC tables and study/report/index.html
@@ -43,8 +43,14 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   chestnut ingest images/ --labels labels.csv -o study
-  chestnut ingest images/ --labels labels.csv -o study --labels-columns Cardiomegaly,Effusion --view PA
-  chestnut ingest dicom/ --labels export.csv -o study --label-set hum-cxr --key accession --patient pid")]
+  chestnut ingest images/ --labels labels.csv -o study --labels-columns Edema,Effusion --view PA
+  chestnut ingest dicom/ --labels export.csv -o study --label-set hum-cxr --key accession
+
+A label set of your own (--label-set FILE.toml):
+  name = \"ward 3\"
+  labels = [\"Edema\", \"Effusion\"]
+  blank = \"unknown\"        # or \"negative\"
+  uncertain = \"unknown\"    # what -1 means; or \"negative\", \"positive\"")]
 pub(crate) struct Ingest {
     /// Folder of images; subfolders are searched.
     pub(crate) images: PathBuf,
@@ -196,6 +202,8 @@ pub(crate) enum LearnerArg {
 
 /// Run the whole chain on made-up radiographs: no file, no network connection, no patient.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:
+  chestnut demo -o demo -n 300")]
 pub(crate) struct Demo {
     /// Folder of the study.
     #[arg(short, long, default_value = "chestnut-demo")]
@@ -237,7 +245,7 @@ pub(crate) struct Phantom {
     /// Plant a corner marker that goes with this finding (Normal, Cardiac, Lung, PNX, Pleura, Bone, Device).
     #[arg(long)]
     pub(crate) shortcut: Option<String>,
-    /// How often the planted marker is right, 0.5 to 1.
+    /// Probability, 0 to 1, that the planted marker agrees with the label.
     #[arg(long, default_value_t = 0.95)]
     pub(crate) shortcut_fidelity: f64,
 }
@@ -298,6 +306,8 @@ pub(crate) struct ModelsAdd {
 
 /// Measure how fast this machine runs each network.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:
+  chestnut bench --net seeded:densenet121 --layers")]
 pub(crate) struct Bench {
     /// Networks by name [default: all seven, seeded].
     #[arg(long, value_delimiter = ',')]

@@ -68,7 +68,7 @@ pub enum StoreError {
     Unusable(String),
     /// Not there.
     #[error(
-        "there is no network called {name} in the store, which has: {known}; add one with `chestnut models add FILE --name NAME`, or try seeded:densenet121"
+        "there is no network called {name} in the store; it has: {known}; add one with `chestnut models add FILE --name NAME`, or try seeded:densenet121"
     )]
     Absent {
         /// What was asked for.
@@ -157,7 +157,7 @@ pub fn add(
     let mut fitted = source.fit(architecture, &options.head).map_err(failed)?;
     let channels = fitted.graph.input_channels();
     let input_size = options.input_size.unwrap_or(DEFAULT_INPUT_SIZE);
-    fitted.graph.shapes(input_size, input_size)?;
+    fitted.graph.shapes(input_size, input_size).map_err(|e| StoreError::Unusable(e.to_string()))?;
     if let Some(saved) = saved_input_size.filter(|&saved| saved != input_size) {
         fitted
             .notes

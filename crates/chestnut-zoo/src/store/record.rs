@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 /// Ways to standardise an input: ImageNet's mean and deviation (the paper), -1 to 1 (Keras `tf`), ImageNet's mean in
 /// BGR order (Keras `caffe`), -1024 to 1024 in one channel (TorchXRayVision).
-pub const STANDARDISATIONS: [&str; 4] = ["imagenet", "keras-tf", "keras-caffe", "torchxrayvision"];
+pub const STANDARDISATIONS: [&str; 5] = ["imagenet", "keras-tf", "keras-caffe", "torchxrayvision", "none"];
 
 /// Rows and columns that an input may have: enough for every network, and no more than memory allows.
 const INPUT_SIZES: std::ops::RangeInclusive<usize> = 32..=2048;
