@@ -35,7 +35,9 @@ struct Cut {
 impl Cut {
     fn new(c: &Convolution, depth: usize, pixels: usize, threads: usize) -> Self {
         let in_place = matches!(c.source, Source::InPlace);
-        if weights_first(c, depth * pixels, threads) {
+        // Measured: for DenseNet's narrow convolutions one more meeting of the workers costs more than it saves.
+        let narrow = matches!(c.source, Source::PreActivation { .. });
+        if !narrow && weights_first(c, depth * pixels, threads) {
             let place = if in_place { Place::Input } else { Place::Shared };
             return Self { place, items: cut::by_panels(pixels, c.widths.len(), threads), part: pixels };
         }
