@@ -186,6 +186,9 @@ pub(crate) struct Compare {
     /// Print the results as JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Print the table as Markdown.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) markdown: bool,
     #[command(flatten)]
     pub(crate) store: Store,
 }

@@ -27,6 +27,8 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
     let (comparison, page) = compare(&study, &models_folder(&a.store)?, &names, &options)?;
     if a.json {
         println!("{}", serde_json::to_string_pretty(&comparison)?);
+    } else if a.markdown {
+        println!("{}", table::markdown(&comparison));
     } else {
         println!("{}", table::terminal(&comparison));
         println!("Report: {}", page.display());
