@@ -145,7 +145,7 @@ pub(crate) struct Tune {
     pub(crate) net: Vec<String>,
     /// Learners on the embeddings.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "rf")]
-    pub(crate) learner: Vec<LearnerArg>,
+    pub(crate) learner: Vec<TreeArg>,
     /// A grid of your own as TOML (learner, trees, max_depth, min_samples_split, ...), instead of the paper's.
     #[arg(long, conflicts_with = "learner")]
     pub(crate) grid: Option<PathBuf>,
@@ -164,7 +164,7 @@ pub(crate) struct Tune {
 #[command(after_help = "Examples:
   chestnut compare study
   chestnut compare study --repeats 20    the spread over 20 splits
-  chestnut compare study --learner rf,xrt,dt --json > metrics.json")]
+  chestnut compare study --learner rf,xrt,dt,lr,knn --json > metrics.json")]
 pub(crate) struct Compare {
     /// Folder of the study.
     pub(crate) study: PathBuf,
@@ -195,6 +195,21 @@ pub(crate) struct Compare {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LearnerArg {
+    /// Random forest.
+    Rf,
+    /// Extremely randomised trees.
+    Xrt,
+    /// Decision tree.
+    Dt,
+    /// L2 logistic regression (linear probe).
+    Lr,
+    /// Nearest neighbours.
+    Knn,
+}
+
+/// Learners that have a grid to search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TreeArg {
     /// Random forest.
     Rf,
     /// Extremely randomised trees.

@@ -1,20 +1,24 @@
 //! `chestnut compare`: all approaches on one split, scored on the same test patients.
 
-use crate::cohort::{Cohort, Part, Split, SplitPlan, Stage, split};
+use crate::cohort::split::Item;
+use crate::cohort::{Cohort, Part, Split, SplitPlan, Stage, Unit, folds, split};
 use crate::embed::{self, EmbeddingTable, Network};
 use crate::error::{Error, Result};
 use crate::evaluate::{self, Comparison, MethodScore, NetworkUsed, PartCount, score_method};
 use crate::image::recipe::Recipe;
 use crate::study::{SplitSettings, StageRecord, Study};
+use crate::transfer::Predictions;
+use crate::transfer::embeddings::{self, Learner};
 use crate::transfer::ensemble::Ensemble;
-use crate::transfer::{Predictions, embeddings};
 use crate::tune::{TunedSettings, training_hash};
-use chestnut_forest::{Labels, Params};
+use chestnut_forest::{Fold, Labels, Params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 /// Name of the part that is learned from, and of the one that is tested on.
 pub const PARTS: [&str; 2] = ["train", "test"];
+/// Folds of the training part on which a learner chooses its regularisation.
+const INNER_FOLDS: usize = 5;
 /// Most repeated splits.
 pub const MAX_REPEATS: usize = 1_000;
 
@@ -26,7 +30,7 @@ pub struct CompareOptions {
     /// Also show Eq. 2 without its denominator.
     pub literal_entropy: bool,
     /// Learners on embeddings.
-    pub learners: Vec<Params>,
+    pub learners: Vec<Learner>,
     /// Settings that replace a learner's for a network, as `tune` chose them on the first split's training patients.
     pub tuned: Option<TunedSettings>,
 }
@@ -35,17 +39,22 @@ impl CompareOptions {
     /// The paper's final random forest, one split.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { repeats: 1, literal_entropy: false, learners: vec![Params::random_forest(seed)], tuned: None }
+        Self {
+            repeats: 1,
+            literal_entropy: false,
+            learners: vec![Learner::Trees(Params::random_forest(seed))],
+            tuned: None,
+        }
     }
 }
 
 impl CompareOptions {
     /// The settings of a learner for one network.
-    fn params<'a>(&'a self, network: &Network, learner: &'a Params, training: &str) -> Result<&'a Params> {
-        let Some(tuned) = &self.tuned else { return Ok(learner) };
-        let (name, short) = (&network.name, learner.learner.short());
-        match tuned.get(&(name.clone(), learner.learner)) {
-            Some((params, on)) if on == training => Ok(params),
+    fn learner(&self, network: &Network, learner: &Learner, training: &str) -> Result<Learner> {
+        let (Some(tuned), Learner::Trees(params)) = (&self.tuned, learner) else { return Ok(learner.clone()) };
+        let (name, short) = (&network.name, learner.short());
+        match tuned.get(&(name.clone(), params.learner)) {
+            Some((params, on)) if on == training => Ok(Learner::Trees(params.clone())),
             Some(_) => Err(Error::Request(format!(
                 "{short} for {name} was tuned on other training patients (cohort, seed or split have changed since); run `chestnut tune` again"
             ))),
@@ -104,11 +113,19 @@ pub fn compare(
             .collect();
         let training = training_hash(cohort, train);
         let mut methods: Vec<Predictions> = Vec::new();
-        for params in &options.learners {
+        let items: Vec<Item> = train.iter().map(|&i| cohort.items()[i]).collect();
+        let folds = if options.learners.contains(&Learner::Linear) {
+            let patients = items.iter().map(|i| i.patient).collect::<BTreeSet<_>>().len();
+            folds_of(&items, INNER_FOLDS.min(patients), 1, settings.unit, settings.seed)?
+        } else {
+            Vec::new()
+        };
+        for learner in &options.learners {
             let mut members = Vec::new();
             for (network, table) in networks.iter().zip(tables) {
-                let params = options.params(network, params, &training)?;
-                let (_, predictions) = embeddings::fit_and_predict(&network.name, table, &labels, train, test, params)?;
+                let learner = options.learner(network, learner, &training)?;
+                let rows = (&train[..], &test[..]);
+                let predictions = embeddings::fit_and_predict(&network.name, table, &labels, rows, &folds, &learner)?;
                 members.push(predictions);
                 done += 1;
                 progress(done, total);
@@ -183,6 +200,16 @@ pub(crate) fn common(study: &Study, cohort: &Cohort, networks: &[Network]) -> Re
     let ids: Vec<&str> = cohort.images.iter().map(|i| i.id.as_str()).collect();
     let tables = tables.into_iter().map(|t| t.select(&ids)).collect();
     Ok((cohort, tables))
+}
+
+/// Cross-validation folds of some images, rows counted within `items`.
+pub(crate) fn folds_of(items: &[Item], k: usize, repeats: usize, unit: Unit, seed: u64) -> Result<Vec<Fold>> {
+    let assigned = folds(items, k, repeats, unit, seed)?;
+    let fold = |of: &Vec<usize>, f: usize| {
+        let (test, train) = (0..items.len()).partition(|&i| of[i] == f);
+        Fold { train, test }
+    };
+    Ok(assigned.iter().flat_map(|of| (0..k).map(move |f| fold(of, f))).collect())
 }
 
 /// The split that a study's settings ask for, first repeat.

@@ -61,6 +61,12 @@ pub enum Error {
     /// A learner.
     #[error(transparent)]
     Forest(#[from] chestnut_forest::ForestError),
+    /// The linear probe.
+    #[error(transparent)]
+    Linear(#[from] chestnut_forest::LinearError),
+    /// Nearest neighbours.
+    #[error(transparent)]
+    Neighbours(#[from] chestnut_forest::NeighboursError),
     /// The phantom.
     #[error(transparent)]
     Phantom(#[from] crate::phantom::PhantomError),

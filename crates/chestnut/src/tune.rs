@@ -4,9 +4,9 @@
 //! piece of work whose scores are stored as soon as they are known, so an interrupted search goes on where it was.
 //! Test patients are never looked at.
 
-use crate::cohort::split::{Item, folds};
+use crate::cohort::split::Item;
 use crate::cohort::{Cohort, split};
-use crate::compare::{common, label_table, plan};
+use crate::compare::{common, folds_of, label_table, plan};
 use crate::embed::Network;
 use crate::error::{Error, Result};
 use crate::report::grid_figure::{GridPoint, grid_plot};
@@ -68,16 +68,7 @@ pub fn tune(
         train.iter().map(|&i| all[i]).collect()
     };
     let seed = study.settings.split.seed;
-    let assigned = folds(&items, options.folds, options.repeats, study.settings.split.unit, seed)?;
-    let folds: Vec<Fold> = assigned
-        .iter()
-        .flat_map(|fold_of| {
-            (0..options.folds).map(|f| {
-                let (test, train) = (0..items.len()).partition(|&i| fold_of[i] == f);
-                Fold { train, test }
-            })
-        })
-        .collect();
+    let folds = folds_of(&items, options.folds, options.repeats, study.settings.split.unit, seed)?;
     let labels = labels.select(&train);
     let pieces: usize = options.grids.iter().map(|g| g.growths(seed).len() * folds.len()).sum();
     let (done, total) = (AtomicUsize::new(0), pieces * networks.len());

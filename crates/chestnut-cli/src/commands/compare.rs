@@ -12,6 +12,7 @@ use chestnut::evaluate::{Comparison, table};
 use chestnut::forest::Params;
 use chestnut::report::{self, Pictures};
 use chestnut::study::Study;
+use chestnut::transfer::embeddings::Learner;
 use std::path::{Path, PathBuf};
 
 pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
@@ -21,7 +22,7 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
         bail!("no network was embedded yet; run `chestnut embed {} --net NAME` first", a.study.display());
     }
     let seed = study.settings.split.seed;
-    let learners = a.learner.iter().map(|l| final_values(*l, seed)).collect();
+    let learners = a.learner.iter().map(|l| learner(*l, seed)).collect();
     let tuned = if a.tuned { Some(chestnut::tune::tuned(&study)?) } else { None };
     let options = CompareOptions { repeats: a.repeats, literal_entropy: a.literal_entropy, learners, tuned };
     let (comparison, page) = compare(&study, &models_folder(&a.store)?, &names, &options)?;
@@ -44,12 +45,14 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
     Ok(Outcome::Clean)
 }
 
-/// The paper's final values of a learner.
-fn final_values(learner: LearnerArg, seed: u64) -> Params {
+/// A learner with the paper's final values.
+fn learner(learner: LearnerArg, seed: u64) -> Learner {
     match learner {
-        LearnerArg::Rf => Params::random_forest(seed),
-        LearnerArg::Xrt => Params::extra_trees(seed),
-        LearnerArg::Dt => Params::decision_tree(seed),
+        LearnerArg::Rf => Learner::Trees(Params::random_forest(seed)),
+        LearnerArg::Xrt => Learner::Trees(Params::extra_trees(seed)),
+        LearnerArg::Dt => Learner::Trees(Params::decision_tree(seed)),
+        LearnerArg::Lr => Learner::Linear,
+        LearnerArg::Knn => Learner::Neighbours,
     }
 }
 

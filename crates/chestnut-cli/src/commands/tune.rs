@@ -3,7 +3,7 @@
 use super::compare::embedded_names;
 use super::models_folder;
 use crate::Outcome;
-use crate::args::{LearnerArg, Tune};
+use crate::args::{TreeArg, Tune};
 use crate::progress::Progress;
 use anyhow::{Context, bail};
 use chestnut::embed::Network;
@@ -38,10 +38,10 @@ pub(crate) fn run(a: &Tune) -> anyhow::Result<Outcome> {
     Ok(Outcome::Clean)
 }
 
-fn learner(l: LearnerArg) -> Learner {
+fn learner(l: TreeArg) -> Learner {
     match l {
-        LearnerArg::Rf => Learner::RandomForest,
-        LearnerArg::Xrt => Learner::ExtraTrees,
-        LearnerArg::Dt => Learner::DecisionTree,
+        TreeArg::Rf => Learner::RandomForest,
+        TreeArg::Xrt => Learner::ExtraTrees,
+        TreeArg::Dt => Learner::DecisionTree,
     }
 }

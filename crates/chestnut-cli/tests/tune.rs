@@ -1,0 +1,47 @@
+//! `chestnut tune`: searched, resumed, used, and refused where it would be a leak.
+
+#![allow(missing_docs)]
+
+mod common;
+
+use common::{NET, Scratch};
+
+const GRID: &str = "learner = \"random-forest\"\ntrees = [3, 9]\nmax_depth = [2, 5]\nmin_samples_split = [2]\n\
+                    min_samples_leaf = [1, 2]\ncriterion = [\"gini\"]\nmax_features = [\"sqrt\"]\nbootstrap = [false]\n";
+
+#[test]
+fn a_grid_is_searched_resumed_and_used() {
+    let s = Scratch::new();
+    s.chestnut(&["phantom", "-n", "60", "--size", "96", "-o", "phantom"]).ends(0);
+    s.ingest("phantom/labels.csv", "study").ends(0);
+    s.chestnut(&["embed", "study", "--net", NET]).ends(0);
+    s.chestnut(&["compare", "study", "--tuned"]).fails_saying(&["tuned.json is missing", "chestnut tune study"]);
+    s.write("grid.toml", GRID.as_bytes());
+    let tune = ["tune", "study", "--grid", "grid.toml", "--folds", "3"];
+    s.chestnut(&tune).ends(0).says(&[NET, "over 8 settings"]);
+    let table = s.text("study/tables/tune_seeded-densenet121_RF.csv");
+    assert_eq!(table.lines().count(), 1 + 8, "{table}");
+    assert!(s.text("study/figures/tune_seeded-densenet121_RF.svg").contains("<polyline"));
+
+    // Pieces that are stored are not computed again, and the result is the same bytes.
+    let before = s.text("study/models/tuned.json");
+    s.chestnut(&tune).ends(0);
+    assert_eq!(s.text("study/models/tuned.json"), before);
+    s.chestnut(&["compare", "study", "--tuned"]).ends(0);
+    s.chestnut(&["compare", "study", "--tuned", "--repeats", "3"]).fails_saying(&["not both"]);
+
+    // Another seed is another training part: what was tuned there may have seen today's test patients.
+    let settings = s.text("study/study.toml");
+    s.write("study/study.toml", settings.replacen("seed = 0", "seed = 1", 1).as_bytes());
+    s.chestnut(&["compare", "study", "--tuned"]).fails_saying(&["other training patients", "chestnut tune"]);
+}
+
+#[test]
+fn a_grid_that_makes_no_sense_is_refused() {
+    let s = Scratch::with_study();
+    s.write("grid.toml", GRID.replace("[3, 9]", "[]").as_bytes());
+    s.chestnut(&["tune", "study", "--grid", "grid.toml", "--folds", "2"]).fails_saying(&["0 settings"]);
+    s.write("grid.toml", GRID.replace("criterion", "criterium").as_bytes());
+    s.chestnut(&["tune", "study", "--grid", "grid.toml", "--folds", "2"]).fails_saying(&["grid.toml", "criterium"]);
+    s.chestnut(&["tune", "study", "--folds", "500"]).fails_saying(&["patients"]);
+}
