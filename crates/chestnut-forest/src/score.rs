@@ -90,10 +90,11 @@ pub(crate) struct Gini {
 
 impl Score for Gini {
     fn start(&mut self, node: &Totals) {
-        self.total = node.positive;
-        self.left = [0.0; MAX_OUTPUTS];
+        let used = node.outputs;
+        self.total[..used].copy_from_slice(&node.positive[..used]);
+        self.left[..used].fill(0.0);
         self.weight = node.weight;
-        self.total_square = node.positive.iter().map(|p| p * p).sum();
+        self.total_square = node.positive[..used].iter().map(|p| p * p).sum();
         (self.left_weight, self.left_square, self.product) = (0.0, 0.0, 0.0);
     }
 
@@ -140,7 +141,7 @@ impl Score for Entropy {
         self.outputs = node.outputs;
         self.weight = node.weight as usize;
         self.left_weight = 0;
-        self.left = [0; MAX_OUTPUTS];
+        self.left[..node.outputs].fill(0);
         for k in 0..node.outputs {
             self.total[k] = node.positive[k] as usize;
         }

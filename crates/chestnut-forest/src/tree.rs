@@ -110,8 +110,11 @@ impl Sorted {
                 for (r, v) in values.iter_mut().enumerate() {
                     *v = features.row(r)[f];
                 }
-                order.iter_mut().enumerate().for_each(|(i, o)| *o = i as u32);
-                order.sort_unstable_by(|&a, &b| values[a as usize].total_cmp(&values[b as usize]).then(a.cmp(&b)));
+                // Value and row in one integer: sorting it is several times faster than sorting rows by their values.
+                let mut keys: Vec<u64> =
+                    values.iter().enumerate().map(|(r, &v)| u64::from(sortable(v)) << 32 | r as u64).collect();
+                keys.sort_unstable();
+                order.iter_mut().zip(&keys).for_each(|(o, k)| *o = *k as u32);
                 let mut rank = 0;
                 for i in 0..rows {
                     if i > 0 && values[order[i] as usize] - values[order[i - 1] as usize] > SAME {
@@ -122,6 +125,12 @@ impl Sorted {
             });
         Self { values, ranks, order, rows, width }
     }
+}
+
+/// A finite float as an integer of the same order.
+fn sortable(v: f32) -> u32 {
+    let bits = v.to_bits();
+    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
 }
 
 /// What all trees of a forest share.
