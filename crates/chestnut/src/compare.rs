@@ -113,8 +113,9 @@ pub fn compare(
             .collect();
         let training = training_hash(cohort, train);
         let mut methods: Vec<Predictions> = Vec::new();
-        let items: Vec<Item> = train.iter().map(|&i| cohort.items()[i]).collect();
         let folds = if options.learners.contains(&Learner::Linear) {
+            let all = cohort.items();
+            let items: Vec<Item> = train.iter().map(|&i| all[i]).collect();
             let patients = items.iter().map(|i| i.patient).collect::<BTreeSet<_>>().len();
             folds_of(&items, INNER_FOLDS.min(patients), 1, settings.unit, settings.seed)?
         } else {

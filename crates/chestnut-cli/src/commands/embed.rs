@@ -56,41 +56,41 @@ pub(crate) fn embed(study: &Study, models: &Path, names: &[String]) -> anyhow::R
 fn embed_one(study: &Study, cohort: &Cohort, models: &Path, name: &str) -> anyhow::Result<Outcome> {
     let network = &Network::find(models, name)?;
     let mut outcome = Outcome::Clean;
-    {
-        let progress = Progress::new(&format!("embedding {}", network.name), "images");
-        let result = embed::embed(study, cohort, models, network, &|done, total| progress.update(done, total))?;
-        let rate = result.computed as f64 / progress.seconds();
-        let mut what = if result.computed > 0 {
-            format!("{} images, {rate:.1} images/s", result.computed)
-        } else {
-            if result.refused.is_empty() { "nothing to do".to_owned() } else { "0 images".to_owned() }
-        };
-        if result.kept > 0 {
-            what += &format!(", {} kept from before", result.kept);
-        }
-        progress.finish(&what);
-        if !result.refused.is_empty() {
-            outcome = Outcome::SomeRefused;
-            eprintln!(
-                "  {} refused; restore the files under {} or run ingest again:",
-                result.refused.len(),
-                study.settings.images.display()
-            );
-            for refused in result.refused.iter().take(SHOWN) {
-                eprintln!("    {}: {}", refused.image, refused.reason);
-            }
-            if result.refused.len() > SHOWN {
-                eprintln!("    and {} more", result.refused.len() - SHOWN);
-            }
-        }
-        let facts =
-            [("weights_sha256", network.record.weights_sha256.clone()), ("images", cohort.images.len().to_string())];
-        let facts = facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-        // A run that had nothing to do keeps the time of the one that did it.
-        let stage = format!("{STAGE}{}", network.name);
-        let before = study.manifest().stages.get(&stage).map_or(0.0, |s| s.seconds);
-        let seconds = if result.computed > 0 { progress.seconds() } else { before };
-        study.record(&stage, StageRecord { seconds, facts })?;
+    let progress = Progress::new(&format!("embedding {}", network.name), "images");
+    let result = embed::embed(study, cohort, models, network, &|done, total| progress.update(done, total))?;
+    let rate = result.computed as f64 / progress.seconds();
+    let mut what = if result.computed > 0 {
+        format!("{} images, {rate:.1} images/s", result.computed)
+    } else if result.refused.is_empty() {
+        "nothing to do".to_owned()
+    } else {
+        "0 images".to_owned()
+    };
+    if result.kept > 0 {
+        what += &format!(", {} kept from before", result.kept);
     }
+    progress.finish(&what);
+    if !result.refused.is_empty() {
+        outcome = Outcome::SomeRefused;
+        eprintln!(
+            "  {} refused; restore the files under {} or run ingest again:",
+            result.refused.len(),
+            study.settings.images.display()
+        );
+        for refused in result.refused.iter().take(SHOWN) {
+            eprintln!("    {}: {}", refused.image, refused.reason);
+        }
+        if result.refused.len() > SHOWN {
+            eprintln!("    and {} more", result.refused.len() - SHOWN);
+        }
+    }
+    let facts =
+        [("weights_sha256", network.record.weights_sha256.clone()), ("images", cohort.images.len().to_string())];
+    let facts = facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    // A run that had nothing to do keeps the time of the one that did it.
+    let stage = format!("{STAGE}{}", network.name);
+    let before = study.manifest().stages.get(&stage).map_or(0.0, |s| s.seconds);
+    let seconds = if result.computed > 0 { progress.seconds() } else { before };
+    study.record(&stage, StageRecord { seconds, facts })?;
     Ok(outcome)
 }

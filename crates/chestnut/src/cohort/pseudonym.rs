@@ -6,7 +6,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::image::hex;
+use crate::fs::to_hex;
 
 /// Bytes of a SHA-256 block.
 const BLOCK: usize = 64;
@@ -17,7 +17,7 @@ const DIGITS: usize = 12;
 #[must_use]
 pub fn pseudonym(key: &[u8; 32], id: &str) -> String {
     let mut name = String::from("P");
-    name.push_str(&hex(&hmac_sha256(key, id.as_bytes()))[..DIGITS]);
+    name.push_str(&to_hex(&hmac_sha256(key, id.as_bytes()))[..DIGITS]);
     name
 }
 
@@ -46,9 +46,9 @@ mod tests {
     #[test]
     fn hmac_is_that_of_rfc_4231() {
         let mac = hmac_sha256(b"Jefe", b"what do ya want for nothing?");
-        assert_eq!(hex(&mac), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        assert_eq!(to_hex(&mac), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
         let mac = hmac_sha256(&[0x0b; 20], b"Hi There");
-        assert_eq!(hex(&mac), "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
+        assert_eq!(to_hex(&mac), "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
     }
 
     #[test]

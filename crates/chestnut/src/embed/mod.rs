@@ -172,7 +172,7 @@ pub fn embed(
                 .run(&input, recipe.size, recipe.size, false)
                 .map_err(|e| Error::Network { network: network.name.clone(), problem: e.to_string() })?;
             let mut row = 0;
-            let (width, outputs) = (network_width(engine), network.record.head.outputs());
+            let (width, outputs) = (engine.graph().embedding_width(), network.record.head.outputs());
             for (image, prepared) in batch.iter().zip(&prepared) {
                 match prepared {
                     Ok(_) => {
@@ -198,10 +198,6 @@ pub fn embed(
     }
     remove_stale_shards(&folder, total.div_ceil(SHARD))?;
     Ok(result)
-}
-
-fn network_width(engine: &Engine) -> usize {
-    engine.graph().embedding_width()
 }
 
 fn shard_name(i: usize) -> String {

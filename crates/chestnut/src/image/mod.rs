@@ -18,6 +18,7 @@ use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use crate::fs::to_hex;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -310,7 +311,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, ImageError> {
     if low == high {
         return Err(ImageError::NoContrast);
     }
-    let content_sha256 = hex(&Sha256::digest(bytes));
+    let content_sha256 = to_hex(&Sha256::digest(bytes));
     Ok(Decoded { radiograph, format, dicom, colour, content_sha256 })
 }
 
@@ -361,12 +362,6 @@ fn check_size(width: u64, height: u64) -> Result<(), ImageError> {
         return Err(ImageError::TooSmall { width, height });
     }
     Ok(())
-}
-
-/// Lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]).map(char::from).collect()
 }
 
 /// The real radiographs that tests may use: `CHESTNUT_DATA`, or `shared/data` beside the workspace.
@@ -438,7 +433,7 @@ mod tests {
     #[test]
     fn hex_of_a_known_digest() {
         // FIPS 180-4's example.
-        let digest = hex(&Sha256::digest(b"abc"));
+        let digest = to_hex(&Sha256::digest(b"abc"));
         assert_eq!(digest, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

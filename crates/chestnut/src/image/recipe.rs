@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::{Radiograph, hex};
+use super::Radiograph;
+use crate::fs::to_hex;
 
 /// Raised whenever the same recipe would give other numbers; part of the hash.
 const RECIPE_VERSION: u32 = 1;
@@ -160,7 +161,7 @@ impl Recipe {
             "chestnut recipe {RECIPE_VERSION}\nclip_quantile={}\nscale={scale}\nresize=bilinear half-pixel\nsize={}\n",
             self.clip_quantile, self.size
         );
-        hex(&Sha256::digest(canonical.as_bytes())[..8])
+        to_hex(&Sha256::digest(canonical.as_bytes())[..8])
     }
 }
 

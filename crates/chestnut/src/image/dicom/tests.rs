@@ -1,7 +1,7 @@
 //! Tests of the DICOM reader: our own written files, damaged ones, and the real collection.
 
-use super::super::hex;
 use super::*;
+use crate::fs::to_hex;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
@@ -196,7 +196,7 @@ fn real_files_decode_to_the_known_values() {
         let expected: f64 = row["stored_mean"].parse().expect("a mean");
         assert!((mean - expected).abs() < 1e-3, "{name}: mean {mean}, expected {expected}");
         let little: Vec<u8> = stored.values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        assert_eq!(hex(&Sha256::digest(&little))[..16], row["stored_sha256_16_i32le"], "{name}");
+        assert_eq!(to_hex(&Sha256::digest(&little))[..16], row["stored_sha256_16_i32le"], "{name}");
         let facts = facts(&bytes).expect("facts");
         assert_eq!(facts.modality.unwrap_or_default(), row["modality"], "{name}");
         assert_eq!(facts.photometric.unwrap_or_default(), row["photometric"], "{name}");
