@@ -50,8 +50,8 @@ impl Forest {
     pub fn fit(features: &Features, labels: &Labels, params: &Params) -> Result<Self, ForestError> {
         check(features, labels, params)?;
         let sorted = Sorted::new(features);
-        let ground = Ground::new(&sorted, labels, params);
-        let trees = (0..params.trees).into_par_iter().map(|i| ground.grow(i)).collect();
+        let ground = Ground::new(labels, params);
+        let trees = (0..params.trees).into_par_iter().map(|i| ground.grow(i, &sorted)).collect();
         Ok(Self { params: params.clone(), width: features.width(), outputs: labels.outputs(), trees })
     }
 
@@ -87,8 +87,7 @@ impl Forest {
         }
         let mut sums = vec![0.0; features.rows() * self.outputs];
         let mut counts = vec![0_u32; features.rows()];
-        let sorted = Sorted::empty();
-        let ground = Ground::new(&sorted, labels, &self.params);
+        let ground = Ground::new(labels, &self.params);
         for (i, tree) in self.trees.iter().enumerate() {
             for (r, times) in ground.multiplicity(i).into_iter().enumerate().filter(|&(_, m)| m == 0) {
                 debug_assert_eq!(times, 0);

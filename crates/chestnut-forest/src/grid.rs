@@ -186,7 +186,7 @@ pub fn nested_predictions(
     let train_labels = labels.select(&fold.train);
     check(&train, &train_labels, growth)?;
     let sorted_table = Sorted::new(&train);
-    let ground = Ground::new(&sorted_table, &train_labels, growth);
+    let ground = Ground::new(&train_labels, growth);
     let outputs = labels.outputs();
     let (counts, depths, splits) = (sorted(&grid.trees), sorted(&grid.max_depth), sorted(&grid.min_samples_split));
     let stops: Vec<(usize, usize)> = depths.iter().flat_map(|&d| splits.iter().map(move |&s| (d, s))).collect();
@@ -197,7 +197,7 @@ pub fn nested_predictions(
     for &count in &counts {
         while grown < count {
             let next = (grown + TOGETHER).min(count);
-            let trees: Vec<_> = (grown..next).into_par_iter().map(|i| ground.grow(i)).collect();
+            let trees: Vec<_> = (grown..next).into_par_iter().map(|i| ground.grow(i, &sorted_table)).collect();
             grown = next;
             sums.par_chunks_mut(stops.len() * outputs).zip(&fold.test).for_each(|(sums, &row)| {
                 let row = features.row(row);

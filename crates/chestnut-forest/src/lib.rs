@@ -7,6 +7,7 @@
 
 mod forest;
 mod grid;
+mod lanes;
 mod linear;
 mod linear_solver;
 mod model_file;

@@ -5,6 +5,7 @@
 //! moving a row costs its positive labels, not all of them. Weights are whole numbers unless classes are weighted, so
 //! these sums are exact.
 
+use crate::lanes::{Lanes, MAX_LANE};
 use crate::params::Criterion;
 use crate::table::{Labels, MAX_OUTPUTS};
 
@@ -26,9 +27,34 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    pub(crate) fn of(rows: impl Iterator<Item = Row>, outputs: usize) -> Self {
-        let mut t = Self { positive: [0.0; MAX_OUTPUTS], known: [0.0; MAX_OUTPUTS], weight: 0.0, outputs };
-        for row in rows {
+    fn zero(outputs: usize) -> Self {
+        Self { positive: [0.0; MAX_OUTPUTS], known: [0.0; MAX_OUTPUTS], weight: 0.0, outputs }
+    }
+
+    /// Counts where every label is known.
+    fn whole(weight: u32, outputs: usize, positive: impl Fn(usize) -> u32) -> Self {
+        let mut t = Self::zero(outputs);
+        t.weight = f64::from(weight);
+        for k in 0..outputs {
+            (t.positive[k], t.known[k]) = (f64::from(positive(k)), t.weight);
+        }
+        t
+    }
+
+    /// What is left of whole numbers.
+    fn minus(&self, other: &Self) -> Self {
+        let mut t = Self::zero(self.outputs);
+        t.weight = self.weight - other.weight;
+        for k in 0..self.outputs {
+            (t.positive[k], t.known[k]) = (self.positive[k] - other.positive[k], self.known[k] - other.known[k]);
+        }
+        t
+    }
+
+    fn of(rows: &[Row], members: &[u32], outputs: usize) -> Self {
+        let mut t = Self::zero(outputs);
+        for &r in members {
+            let row = &rows[r as usize];
             t.weight += row.weight;
             for k in 0..outputs {
                 t.positive[k] += row.weight * f64::from(row.positive >> k & 1);
@@ -67,121 +93,288 @@ fn xlnx(x: f64) -> f64 {
 
 /// The score of the split at hand; higher is better, comparable within one node only.
 pub(crate) trait Score {
+    /// Sums over the rows on the left: a value of its own, so that it can live in registers.
+    type Left;
+    /// Sums over the rows `members`.
+    fn totals(&self, members: &[u32]) -> Totals;
+    /// Sums over the rows that are in `node` and not in `left`; `members` are those rows.
+    fn rest(&self, node: &Totals, left: &Totals, members: &[u32]) -> Totals;
+    /// Turns to the node that holds `members`.
+    fn enter(&mut self, node: &Totals, members: &[u32]);
     /// All rows on the right.
-    fn start(&mut self, node: &Totals);
-    /// One row to the left.
-    fn move_left(&mut self, row: Row);
+    fn start(&self) -> Self::Left;
+    /// Row `row` to the left.
+    fn move_left(&self, left: &mut Self::Left, row: usize);
+    /// Row `row` to the left if `yes`; scores for which this is cheap do it without a branch.
+    #[inline]
+    fn move_left_if(&self, left: &mut Self::Left, row: usize, yes: bool) {
+        if yes {
+            self.move_left(left, row);
+        }
+    }
     /// Score of the split between the rows moved so far and the rest; both sides hold at least one row.
-    fn value(&self) -> f64;
+    fn value(&self, left: &Self::Left) -> f64;
 }
 
-/// Gini with every label known.
-#[derive(Default)]
-pub(crate) struct Gini {
-    total: [f64; MAX_OUTPUTS],
-    left: [f64; MAX_OUTPUTS],
-    weight: f64,
-    left_weight: f64,
-    /// Sums over outputs: total^2, left^2, total * left.
-    total_square: f64,
-    left_square: f64,
-    product: f64,
+/// A row for [`Gini`].
+#[derive(Clone, Copy)]
+struct LaneRow<const N: usize> {
+    positive: Lanes<N>,
+    weight: u32,
+    /// Square of the weight, times the positive labels.
+    square: u32,
+    /// Sum of the node's totals over the positive labels, times the weight.
+    product: u32,
 }
 
-impl Score for Gini {
-    fn start(&mut self, node: &Totals) {
-        let used = node.outputs;
-        self.total[..used].copy_from_slice(&node.positive[..used]);
-        self.left[..used].fill(0.0);
-        self.weight = node.weight;
-        self.total_square = node.positive[..used].iter().map(|p| p * p).sum();
-        (self.left_weight, self.left_square, self.product) = (0.0, 0.0, 0.0);
+/// Gini with every label known, whole weights that sum to at most [`MAX_LANE`], at most `4 N` outputs.
+///
+/// Moving a row needs no branch, where [`WideGini`] has one per positive label and guesses half of them wrong.
+pub(crate) struct Gini<const N: usize> {
+    rows: Vec<LaneRow<N>>,
+    /// `1 / weight`: two divisions for each place of each feature would be an eighth of the time.
+    inverse: Vec<f64>,
+    outputs: usize,
+    weight: i64,
+    /// Sum over outputs of total^2.
+    total_square: i64,
+}
+
+/// The left side of [`Gini`].
+pub(crate) struct GiniLeft<const N: usize> {
+    counts: Lanes<N>,
+    weight: i64,
+    /// Sums over outputs: left^2, total * left.
+    square: i64,
+    product: i64,
+}
+
+impl<const N: usize> Gini<N> {
+    /// `None` if the lanes are too few or too narrow.
+    pub(crate) fn new(rows: &[Row], outputs: usize) -> Option<Self> {
+        let total: f64 = rows.iter().map(|r| r.weight).sum();
+        let most = rows.iter().map(|r| r.weight).fold(0.0, f64::max);
+        let fits =
+            outputs <= 4 * N && total <= f64::from(MAX_LANE) && total * most * outputs as f64 <= f64::from(i32::MAX);
+        let row = |r: &Row| {
+            let weight = r.weight as u32;
+            let square = weight * weight * r.positive.count_ones();
+            LaneRow { positive: Lanes::mask(r.positive), weight, square, product: 0 }
+        };
+        fits.then(|| Self {
+            rows: rows.iter().map(row).collect(),
+            inverse: (0..=total as usize).map(|w| 1.0 / w as f64).collect(),
+            outputs,
+            weight: 0,
+            total_square: 0,
+        })
+    }
+}
+
+impl<const N: usize> Score for Gini<N> {
+    type Left = GiniLeft<N>;
+
+    fn totals(&self, members: &[u32]) -> Totals {
+        let (mut positive, mut weight) = (Lanes::<N>::ZERO, 0);
+        for &r in members {
+            let row = &self.rows[r as usize];
+            weight += row.weight;
+            positive.add(&row.positive, row.weight);
+        }
+        Totals::whole(weight, self.outputs, |k| positive.get(k))
+    }
+
+    fn rest(&self, node: &Totals, left: &Totals, _members: &[u32]) -> Totals {
+        node.minus(left)
+    }
+
+    fn enter(&mut self, node: &Totals, members: &[u32]) {
+        let total = Lanes::<N>::from_fn(|k| if k < self.outputs { node.positive[k] as u32 } else { 0 });
+        self.weight = node.weight as i64;
+        self.total_square = node.positive[..self.outputs].iter().map(|p| p * p).sum::<f64>() as i64;
+        for &r in members {
+            let row = &mut self.rows[r as usize];
+            row.product = total.sum(&row.positive) * row.weight;
+        }
     }
 
     #[inline]
-    fn move_left(&mut self, row: Row) {
-        self.left_weight += row.weight;
+    fn start(&self) -> GiniLeft<N> {
+        GiniLeft { counts: Lanes::ZERO, weight: 0, square: 0, product: 0 }
+    }
+
+    #[inline]
+    fn move_left(&self, left: &mut GiniLeft<N>, row: usize) {
+        let row = &self.rows[row];
+        left.square += i64::from(2 * row.weight * left.counts.sum(&row.positive) + row.square);
+        left.product += i64::from(row.product);
+        left.weight += i64::from(row.weight);
+        left.counts.add(&row.positive, row.weight);
+    }
+
+    #[inline]
+    fn value(&self, left: &GiniLeft<N>) -> f64 {
+        let right_square = self.total_square - 2 * left.product + left.square;
+        left.square as f64 * self.inverse[left.weight as usize]
+            + right_square as f64 * self.inverse[(self.weight - left.weight) as usize]
+    }
+}
+
+/// Gini with every label known, for any weights: one branch per positive label.
+pub(crate) struct WideGini {
+    rows: Vec<Row>,
+    outputs: usize,
+    total: [f64; MAX_OUTPUTS],
+    weight: f64,
+    /// Sum over outputs of total^2.
+    total_square: f64,
+}
+
+/// The left side of [`WideGini`].
+pub(crate) struct WideGiniLeft {
+    counts: [f64; MAX_OUTPUTS],
+    weight: f64,
+    /// Sums over outputs: left^2, total * left.
+    square: f64,
+    product: f64,
+}
+
+impl WideGini {
+    pub(crate) fn new(rows: &[Row], outputs: usize) -> Self {
+        Self { rows: rows.to_vec(), outputs, total: [0.0; MAX_OUTPUTS], weight: 0.0, total_square: 0.0 }
+    }
+}
+
+impl Score for WideGini {
+    type Left = WideGiniLeft;
+
+    fn totals(&self, members: &[u32]) -> Totals {
+        Totals::of(&self.rows, members, self.outputs)
+    }
+
+    fn rest(&self, node: &Totals, left: &Totals, _members: &[u32]) -> Totals {
+        node.minus(left)
+    }
+
+    fn enter(&mut self, node: &Totals, _members: &[u32]) {
+        let used = self.outputs;
+        self.total[..used].copy_from_slice(&node.positive[..used]);
+        self.weight = node.weight;
+        self.total_square = node.positive[..used].iter().map(|p| p * p).sum();
+    }
+
+    fn start(&self) -> WideGiniLeft {
+        WideGiniLeft { counts: [0.0; MAX_OUTPUTS], weight: 0.0, square: 0.0, product: 0.0 }
+    }
+
+    #[inline]
+    fn move_left(&self, left: &mut WideGiniLeft, row: usize) {
+        let row = self.rows[row];
+        left.weight += row.weight;
         let mut bits = row.positive;
         while bits != 0 {
             let k = bits.trailing_zeros() as usize % MAX_OUTPUTS;
             bits &= bits - 1;
-            self.left_square += row.weight * (2.0 * self.left[k] + row.weight);
-            self.product += row.weight * self.total[k];
-            self.left[k] += row.weight;
+            left.square += row.weight * (2.0 * left.counts[k] + row.weight);
+            left.product += row.weight * self.total[k];
+            left.counts[k] += row.weight;
         }
     }
 
     #[inline]
-    fn value(&self) -> f64 {
-        let right_square = self.total_square - 2.0 * self.product + self.left_square;
-        self.left_square / self.left_weight + right_square / (self.weight - self.left_weight)
+    fn value(&self, left: &WideGiniLeft) -> f64 {
+        let right_square = self.total_square - 2.0 * left.product + left.square;
+        left.square / left.weight + right_square / (self.weight - left.weight)
     }
 }
 
-/// Entropy with every label known and whole-number weights: x ln x comes from a table.
-pub(crate) struct Entropy {
+/// Entropy with every label known and whole weights that sum to at most [`MAX_LANE`]: x ln x comes from a table.
+pub(crate) struct Entropy<const N: usize> {
     table: Vec<f64>,
-    total: [usize; MAX_OUTPUTS],
-    left: [usize; MAX_OUTPUTS],
-    weight: usize,
-    left_weight: usize,
+    rows: Vec<(Lanes<N>, u32)>,
     outputs: usize,
+    total: Lanes<N>,
+    weight: u32,
 }
 
-impl Entropy {
-    /// For weights that sum to at most `weight`.
-    pub(crate) fn new(weight: usize) -> Self {
-        let table = (0..=weight).map(|x| xlnx(x as f64)).collect();
-        Self { table, total: [0; MAX_OUTPUTS], left: [0; MAX_OUTPUTS], weight: 0, left_weight: 0, outputs: 0 }
+impl<const N: usize> Entropy<N> {
+    /// `None` if the lanes are too few or too narrow.
+    pub(crate) fn new(rows: &[Row], outputs: usize) -> Option<Self> {
+        let weight: f64 = rows.iter().map(|r| r.weight).sum();
+        (outputs <= 4 * N && weight <= f64::from(MAX_LANE)).then(|| Self {
+            table: (0..=weight as usize).map(|x| xlnx(x as f64)).collect(),
+            rows: rows.iter().map(|r| (Lanes::mask(r.positive), r.weight as u32)).collect(),
+            outputs,
+            total: Lanes::ZERO,
+            weight: 0,
+        })
     }
 }
 
-impl Score for Entropy {
-    fn start(&mut self, node: &Totals) {
-        self.outputs = node.outputs;
-        self.weight = node.weight as usize;
-        self.left_weight = 0;
-        self.left[..node.outputs].fill(0);
-        for k in 0..node.outputs {
-            self.total[k] = node.positive[k] as usize;
+impl<const N: usize> Score for Entropy<N> {
+    type Left = (Lanes<N>, u32);
+
+    fn totals(&self, members: &[u32]) -> Totals {
+        let (mut positive, mut weight) = (Lanes::<N>::ZERO, 0);
+        for &r in members {
+            let (p, w) = &self.rows[r as usize];
+            weight += w;
+            positive.add(p, *w);
         }
+        Totals::whole(weight, self.outputs, |k| positive.get(k))
+    }
+
+    fn rest(&self, node: &Totals, left: &Totals, _members: &[u32]) -> Totals {
+        node.minus(left)
+    }
+
+    fn enter(&mut self, node: &Totals, _members: &[u32]) {
+        self.weight = node.weight as u32;
+        self.total = Lanes::from_fn(|k| if k < self.outputs { node.positive[k] as u32 } else { 0 });
     }
 
     #[inline]
-    fn move_left(&mut self, row: Row) {
-        let weight = row.weight as usize;
-        self.left_weight += weight;
-        let mut bits = row.positive;
-        while bits != 0 {
-            self.left[bits.trailing_zeros() as usize % MAX_OUTPUTS] += weight;
-            bits &= bits - 1;
-        }
+    fn start(&self) -> (Lanes<N>, u32) {
+        (Lanes::ZERO, 0)
     }
 
     #[inline]
-    fn value(&self) -> f64 {
-        let right = self.weight - self.left_weight;
+    fn move_left(&self, left: &mut (Lanes<N>, u32), row: usize) {
+        self.move_left_if(left, row, true);
+    }
+
+    #[inline]
+    fn move_left_if(&self, left: &mut (Lanes<N>, u32), row: usize, yes: bool) {
+        let (positive, weight) = &self.rows[row];
+        let weight = weight * u32::from(yes);
+        left.1 += weight;
+        left.0.add(positive, weight);
+    }
+
+    #[inline]
+    fn value(&self, (counts, weight): &(Lanes<N>, u32)) -> f64 {
+        let (left, right) = (*weight as usize, (self.weight - weight) as usize);
         let mut sum = 0.0;
         for k in 0..self.outputs {
-            let (l, r) = (self.left[k], self.total[k] - self.left[k]);
-            sum += (self.table[l] + self.table[self.left_weight - l]) + (self.table[r] + self.table[right - r]);
+            let (l, total) = (counts.get(k) as usize, self.total.get(k) as usize);
+            let r = total - l;
+            sum += (self.table[l] + self.table[left - l]) + (self.table[r] + self.table[right - r]);
         }
-        sum - self.outputs as f64 * (self.table[self.left_weight] + self.table[right])
+        sum - self.outputs as f64 * (self.table[left] + self.table[right])
     }
 }
 
 /// Either criterion with unknown labels or fractional weights: an output counts the rows in which it is known.
 pub(crate) struct General {
+    rows: Vec<Row>,
     criterion: Criterion,
     node: Totals,
-    positive: [f64; MAX_OUTPUTS],
-    known: [f64; MAX_OUTPUTS],
 }
 
 impl General {
-    pub(crate) fn new(criterion: Criterion, outputs: usize) -> Self {
-        let node = Totals::of(std::iter::empty(), outputs);
-        Self { criterion, node, positive: [0.0; MAX_OUTPUTS], known: [0.0; MAX_OUTPUTS] }
+    pub(crate) fn new(rows: &[Row], criterion: Criterion, outputs: usize) -> Self {
+        let node = Totals::zero(outputs);
+        Self { rows: rows.to_vec(), criterion, node }
     }
 
     fn side(&self, positive: f64, known: f64) -> f64 {
@@ -195,25 +388,40 @@ impl General {
 }
 
 impl Score for General {
-    fn start(&mut self, node: &Totals) {
+    /// Weight of the positive and of the known labels.
+    type Left = [[f64; MAX_OUTPUTS]; 2];
+
+    fn totals(&self, members: &[u32]) -> Totals {
+        Totals::of(&self.rows, members, self.node.outputs)
+    }
+
+    fn rest(&self, _node: &Totals, _left: &Totals, members: &[u32]) -> Totals {
+        // Fractional weights: a difference would leave crumbs where nothing is.
+        self.totals(members)
+    }
+
+    fn enter(&mut self, node: &Totals, _members: &[u32]) {
         self.node = node.clone();
-        self.positive = [0.0; MAX_OUTPUTS];
-        self.known = [0.0; MAX_OUTPUTS];
+    }
+
+    fn start(&self) -> Self::Left {
+        [[0.0; MAX_OUTPUTS]; 2]
     }
 
     #[inline]
-    fn move_left(&mut self, row: Row) {
+    fn move_left(&self, [positive, known]: &mut Self::Left, row: usize) {
+        let row = self.rows[row];
         for k in 0..self.node.outputs {
-            self.positive[k] += row.weight * f64::from(row.positive >> k & 1);
-            self.known[k] += row.weight * f64::from(row.known >> k & 1);
+            positive[k] += row.weight * f64::from(row.positive >> k & 1);
+            known[k] += row.weight * f64::from(row.known >> k & 1);
         }
     }
 
-    fn value(&self) -> f64 {
-        (0..self.node.outputs)
+    fn value(&self, [positive, known]: &Self::Left) -> f64 {
+        let node = &self.node;
+        (0..node.outputs)
             .map(|k| {
-                self.side(self.positive[k], self.known[k])
-                    + self.side(self.node.positive[k] - self.positive[k], self.node.known[k] - self.known[k])
+                self.side(positive[k], known[k]) + self.side(node.positive[k] - positive[k], node.known[k] - known[k])
             })
             .sum()
     }
@@ -252,20 +460,25 @@ mod tests {
                 weight: (1 + draw.below(3)) as f64,
             })
             .collect();
-        let node = Totals::of(rows.iter().copied(), 7);
-        let best = |score: &mut dyn Score| {
-            score.start(&node);
-            let values: Vec<f64> = rows[..59]
-                .iter()
-                .map(|&row| {
-                    score.move_left(row);
-                    score.value()
-                })
-                .collect();
+        let members: Vec<u32> = (0..60).collect();
+        fn best<S: Score>(mut score: S, members: &[u32]) -> usize {
+            let node = score.totals(members);
+            score.enter(&node, members);
+            let mut left = score.start();
+            let mut values = Vec::new();
+            for row in 0..59 {
+                score.move_left(&mut left, row);
+                values.push(score.value(&left));
+            }
             (0..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
-        };
-        let weight = node.weight as usize;
-        assert_eq!(best(&mut Gini::default()), best(&mut General::new(Criterion::Gini, 7)));
-        assert_eq!(best(&mut Entropy::new(weight)), best(&mut General::new(Criterion::Entropy, 7)));
+        }
+        let general = |criterion| General::new(&rows, criterion, 7);
+        let wide = best(WideGini::new(&rows, 7), &members);
+        assert_eq!(wide, best(general(Criterion::Gini), &members));
+        assert_eq!(wide, best(Gini::<2>::new(&rows, 7).expect("small weights"), &members));
+        assert_eq!(wide, best(Gini::<8>::new(&rows, 7).expect("small weights"), &members));
+        assert!(Gini::<1>::new(&rows, 7).is_none(), "too few lanes");
+        let entropy = best(Entropy::<2>::new(&rows, 7).expect("enough lanes"), &members);
+        assert_eq!(entropy, best(general(Criterion::Entropy), &members));
     }
 }
