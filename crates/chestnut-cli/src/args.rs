@@ -34,6 +34,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Models(Models),
     Bench(Bench),
+    Doctor(Doctor),
 }
 
 /// Read a folder of radiographs and a labels table into a study.
@@ -171,9 +172,24 @@ pub(crate) struct Compare {
     /// Networks by name [default: all that were embedded].
     #[arg(long, value_delimiter = ',')]
     pub(crate) net: Vec<String>,
+    /// Ways from the networks to your labels.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "baseline,stacking,embeddings,head")]
+    pub(crate) approach: Vec<ApproachArg>,
     /// Learners on the embeddings.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "rf")]
     pub(crate) learner: Vec<LearnerArg>,
+    /// Train the new head as published: 5 epochs, rate 1e-4 divided by 10 each epoch, file order.
+    #[arg(long)]
+    pub(crate) published_schedule: bool,
+    /// TOML file: which of the networks' labels each local label is the largest of [default: the paper's Table 3].
+    #[arg(long)]
+    pub(crate) label_map: Option<PathBuf>,
+    /// Also draw the AUC against the number of patients to learn from, with this many draws of each size.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) learning_curve: usize,
+    /// Leave out thresholds, calibration, subgroups and differences, which take five more fits of everything.
+    #[arg(long)]
+    pub(crate) quick: bool,
     /// Number of splits; tables show the first and the spread over all.
     #[arg(long, default_value_t = 1)]
     pub(crate) repeats: usize,
@@ -191,6 +207,18 @@ pub(crate) struct Compare {
     pub(crate) markdown: bool,
     #[command(flatten)]
     pub(crate) store: Store,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ApproachArg {
+    /// The networks' own outputs, mapped to your labels.
+    Baseline,
+    /// A forest on the networks' own outputs.
+    Stacking,
+    /// Learners on embeddings.
+    Embeddings,
+    /// A new classification layer on frozen features (fine-tuning of the head).
+    Head,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -346,6 +374,20 @@ pub(crate) struct Bench {
     #[arg(long)]
     pub(crate) layers: bool,
     /// Print all times as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
+
+/// Check this machine, the model store and studies: what is in order, what is not, and the way out.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  chestnut doctor study")]
+pub(crate) struct Doctor {
+    /// Folders of studies.
+    pub(crate) studies: Vec<PathBuf>,
+    /// Print the findings as JSON.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]

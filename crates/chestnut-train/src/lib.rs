@@ -8,4 +8,4 @@
 
 pub mod head;
 
-pub use head::{Adam, Epoch, HeadError, Rate, Schedule, TrainedHead};
+pub use head::{Adam, Epoch, HeadError, Rate, Rows, Schedule, TrainedHead};

@@ -1,24 +1,32 @@
 //! `chestnut compare`: all approaches on one split, scored on the same test patients.
 
+mod approaches;
+mod beyond;
+mod describe;
+
+pub use approaches::Approach;
+
+use approaches::{FOLDS, Material, Rows};
+use beyond::beyond;
+use describe::{describe, predictions_csv};
+
 use crate::cohort::split::Item;
-use crate::cohort::{Cohort, Part, Split, SplitPlan, Stage, Unit, folds, split};
+use crate::cohort::{Cohort, LabelMap, Part, Split, SplitPlan, Unit, folds, split};
 use crate::embed::{self, EmbeddingTable, Network};
 use crate::error::{Error, Result};
-use crate::evaluate::{self, Comparison, MethodScore, NetworkUsed, PartCount, score_method};
-use crate::image::recipe::Recipe;
+use crate::evaluate::{self, Comparison, MethodScore, PartCount, score_method};
 use crate::study::{SplitSettings, StageRecord, Study};
 use crate::transfer::Predictions;
-use crate::transfer::embeddings::{self, Learner};
-use crate::transfer::ensemble::Ensemble;
+use crate::transfer::embeddings::Learner;
+use crate::transfer::source::SourceMap;
 use crate::tune::{TunedSettings, training_hash};
 use chestnut_forest::{Fold, Labels, Params};
+use chestnut_train::Schedule;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-/// Name of the part that is learned from, and of the one that is tested on.
-pub const PARTS: [&str; 2] = ["train", "test"];
-/// Folds of the training part on which a learner chooses its regularisation.
-const INNER_FOLDS: usize = 5;
+/// Names of the parts: learned from, used to stop and to choose, tested on.
+pub const PARTS: [&str; 3] = ["train", "validation", "test"];
 /// Most repeated splits.
 pub const MAX_REPEATS: usize = 1_000;
 
@@ -29,20 +37,35 @@ pub struct CompareOptions {
     pub repeats: usize,
     /// Also show Eq. 2 without its denominator.
     pub literal_entropy: bool,
-    /// Learners on embeddings.
-    pub learners: Vec<Learner>,
+    /// What is compared, in the order of the tables. The baseline and stacking are left out, with a warning, where the
+    /// networks have no outputs that the hospital's labels could come from.
+    pub approaches: Vec<Approach>,
+    /// Map from the networks' labels to the local ones.
+    pub label_map: LabelMap,
+    /// Draws of each size of the learning curve; 0 for none.
+    pub learning_draws: usize,
+    /// Whether thresholds, calibration and differences are worked out, which takes five more fits of everything.
+    pub details: bool,
     /// Settings that replace a learner's for a network, as `tune` chose them on the first split's training patients.
     pub tuned: Option<TunedSettings>,
 }
 
 impl CompareOptions {
-    /// The paper's final random forest, one split.
+    /// All four approaches, trees being the paper's final random forest; one split.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
             repeats: 1,
             literal_entropy: false,
-            learners: vec![Learner::Trees(Params::random_forest(seed))],
+            approaches: vec![
+                Approach::Baseline,
+                Approach::Stacking,
+                Approach::Embeddings(Learner::Trees(Params::random_forest(seed))),
+                Approach::FineTuned(Schedule::fair()),
+            ],
+            label_map: LabelMap::chexpert_to_hum_cxr(),
+            learning_draws: 0,
+            details: true,
             tuned: None,
         }
     }
@@ -88,85 +111,85 @@ pub fn compare(
     let start = Instant::now();
     let (cohort, tables) = &common(study, cohort, networks)?;
     let settings = &study.settings.split;
-    let plan = plan(settings);
-    let total = options.repeats * networks.len() * options.learners.len();
-
-    let (mut done, mut first, mut all, mut notes) = (0, None, BTreeMap::new(), BTreeSet::new());
+    let mut notes = BTreeSet::new();
+    let approaches = possible(networks, tables, cohort, options, &mut notes);
+    if approaches.is_empty() {
+        return Err(Error::Request("nothing to compare: name at least one approach that these networks allow".into()));
+    }
+    let total = approaches.len() * (options.repeats + if options.details { FOLDS } else { 0 });
+    let mut done = 0;
     progress(0, total);
+
+    let (mut first, mut all) = (None, BTreeMap::new());
     for repeat in 0..options.repeats {
-        let drawn: Split = split(&cohort.items(), &plan.repeated(repeat as u64))?;
-        let indices = drawn.indices(cohort)?;
-        let [train, test] = &indices[..] else { return Err(Error::Request("a split has two parts".into())) };
-        let (names, labels) = label_table(cohort, train)?;
+        let parts = parts(cohort, settings, repeat)?;
+        let rows = Rows { train: parts.train, validation: parts.validation, predict: parts.test };
+        let development = rows.development();
+        let (names, labels) = label_table(cohort, &development)?;
         for label in cohort.label_names.iter().filter(|l| !names.contains(l)) {
             notes.insert(format!("{label} has no known value in the training part and is left out"));
         }
-        let truth: Vec<Option<bool>> =
-            test.iter().flat_map(|&i| (0..names.len()).map(move |k| (i, k))).map(|(i, k)| labels.get(i, k)).collect();
-        let untrained: Vec<Option<String>> = (0..names.len())
-            .map(|k| {
-                let has = |class| train.iter().any(|&i| labels.get(i, k) == Some(class));
-                let missing = if !has(true) { "positive" } else { "negative" };
-                let reason = || format!("not estimable: no {missing} image in the training part");
-                (!(has(true) && has(false))).then(reason)
-            })
-            .collect();
-        let training = training_hash(cohort, train);
-        let mut methods: Vec<Predictions> = Vec::new();
-        let folds = if options.learners.contains(&Learner::Linear) {
-            let all = cohort.items();
-            let items: Vec<Item> = train.iter().map(|&i| all[i]).collect();
-            let patients = items.iter().map(|i| i.patient).collect::<BTreeSet<_>>().len();
-            folds_of(&items, INNER_FOLDS.min(patients), 1, settings.unit, settings.seed)?
-        } else {
-            Vec::new()
+        let source = source_map(networks, tables, &names, options);
+        let (items, training) = (cohort.items(), training_hash(cohort, &development));
+        let material = Material {
+            networks,
+            tables,
+            items: &items,
+            labels: &labels,
+            map: source.as_ref(),
+            settings,
+            options,
+            training: &training,
         };
-        for learner in &options.learners {
-            let mut members = Vec::new();
-            for (network, table) in networks.iter().zip(tables) {
-                let learner = options.learner(network, learner, &training)?;
-                let rows = (&train[..], &test[..]);
-                let predictions = embeddings::fit_and_predict(&network.name, table, &labels, rows, &folds, &learner)?;
-                members.push(predictions);
-                done += 1;
+        let truth = truth(&labels, &rows.predict);
+        let learnable = untrained(&labels, &development);
+        let unknown = source.as_ref().map_or_else(Vec::new, SourceMap::unknown);
+        let reasons = |approach: &Approach| if *approach == Approach::Baseline { &unknown } else { &learnable };
+        let mut results = Vec::new();
+        for approach in &approaches {
+            let clock = Instant::now();
+            let mut test = material.run(approach, &rows)?;
+            let fit = clock.elapsed().as_secs_f64();
+            done += 1;
+            progress(done, total);
+            let mut own = Vec::new();
+            let clock = Instant::now();
+            let learned = !matches!(approach, Approach::Baseline);
+            if repeat == 0 && options.details {
+                own = material.out_of_fold(approach, &rows)?;
+                if let Approach::FineTuned(_) = approach
+                    && let Some((t, o)) = material.stack_members(&approach.name(), &own, &test, &rows)?
+                {
+                    test.push(t);
+                    own.push(o);
+                }
+                done += FOLDS;
                 progress(done, total);
             }
-            let ensembles = [
-                Some(Ensemble::Average),
-                Some(Ensemble::Entropy),
-                options.literal_entropy.then_some(Ensemble::EntropyLiteral),
-            ];
-            let combined: Vec<_> = if members.len() > 1 {
-                ensembles.into_iter().flatten().map(|e| e.combine(&members)).collect()
-            } else {
-                Vec::new()
-            };
-            methods.extend(members);
-            methods.extend(combined);
+            let out_of_fold = (learned && !own.is_empty()).then(|| clock.elapsed().as_secs_f64());
+            results.push(Fitted { approach: approach.clone(), test, own, fit, out_of_fold });
         }
-        let scores: Vec<MethodScore> = methods
+        let scores: Vec<MethodScore> = results
             .iter()
-            .map(|m| score_method(&m.approach, &m.source, &names, &m.probabilities, &truth, &untrained))
+            .flat_map(|r| r.test.iter().map(|m| (m, reasons(&r.approach))))
+            .map(|(m, why)| score_method(&m.approach, &m.source, &names, &m.probabilities, &truth, why))
             .collect();
         for score in &scores {
             all.entry((score.approach.clone(), score.source.clone())).or_insert_with(Vec::new).push(score.clone());
         }
         if repeat == 0 {
-            study.write("split.csv", drawn.to_csv().as_bytes())?;
-            study.write("predictions.csv", predictions_csv(cohort, test, &names, &methods, &truth).as_bytes())?;
-            let count = |part: usize| PartCount {
-                part: PARTS[part].to_owned(),
-                images: indices[part].len(),
-                patients: indices[part]
-                    .iter()
-                    .map(|&i| cohort.images[i].patient.as_str())
-                    .collect::<BTreeSet<_>>()
-                    .len(),
-            };
-            first = Some((scores, names, vec![count(0), count(1)]));
+            let methods: Vec<&Predictions> = results.iter().flat_map(|r| &r.test).collect();
+            study.write("split.csv", parts.split.to_csv().as_bytes())?;
+            let csv = predictions_csv(cohort, &rows.predict, &names, &methods, &truth);
+            study.write("predictions.csv", csv.as_bytes())?;
+            let more = beyond(&material, cohort, &names, &rows, &results, &reasons, settings.seed)?;
+            let counts = counts(cohort, &parts.split, &rows);
+            first = Some((scores, names, counts, more));
         }
     }
-    let Some((mut methods, labels, parts)) = first else { return Err(Error::Request("nothing was compared".into())) };
+    let Some((mut methods, labels, parts, more)) = first else {
+        return Err(Error::Request("nothing was compared".into()));
+    };
     for method in &mut methods {
         let key = (method.approach.clone(), method.source.clone());
         method.spread = all.get(&key).and_then(|repeats| evaluate::spread(repeats));
@@ -174,13 +197,137 @@ pub fn compare(
     let seconds = start.elapsed().as_secs_f64();
     let facts = [
         ("networks", networks.iter().map(|n| n.name.as_str()).collect::<Vec<_>>().join(",")),
+        ("approaches", approaches.iter().map(Approach::name).collect::<Vec<_>>().join(",")),
         ("repeats", options.repeats.to_string()),
         ("seed", settings.seed.to_string()),
     ];
     let facts = facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     study.record("compare", StageRecord { seconds, facts })?;
     let warnings = cohort.warnings.iter().cloned().chain(notes).collect();
-    Ok(describe(study, cohort, networks, options, methods, labels, parts, warnings))
+    let comparison = describe(study, cohort, networks, &approaches, options, methods, labels, parts, warnings);
+    Ok(Comparison {
+        details: more.details,
+        differences: more.differences,
+        subgroups: more.subgroups,
+        learning: more.learning,
+        timings: more.timings,
+        ..comparison
+    })
+}
+
+/// One approach on the first split.
+pub(crate) struct Fitted {
+    pub(crate) approach: Approach,
+    /// Predictions of the test part.
+    pub(crate) test: Vec<Predictions>,
+    /// Out-of-fold predictions of the other parts, in the order of `test`; empty if they were not asked for.
+    pub(crate) own: Vec<Predictions>,
+    /// Seconds.
+    pub(crate) fit: f64,
+    pub(crate) out_of_fold: Option<f64>,
+}
+
+/// The approaches that the networks' outputs allow.
+fn possible(
+    networks: &[Network],
+    tables: &[EmbeddingTable],
+    cohort: &Cohort,
+    options: &CompareOptions,
+    notes: &mut BTreeSet<String>,
+) -> Vec<Approach> {
+    let mapped = source_map(networks, tables, &cohort.label_names, options).is_some();
+    let needs_outputs = |a: &Approach| matches!(a, Approach::Baseline | Approach::Stacking);
+    if !mapped && options.approaches.iter().any(needs_outputs) {
+        notes.insert(
+            "no baseline and no stacking: the networks' own outputs are missing, differ from each other, or none of them maps to this study's labels (see --label-map)"
+                .to_owned(),
+        );
+    }
+    options.approaches.iter().filter(|a| mapped || !needs_outputs(a)).cloned().collect()
+}
+
+/// How the local labels come from the networks' outputs, if all networks have the same ones and any fits.
+fn source_map(
+    networks: &[Network],
+    tables: &[EmbeddingTable],
+    labels: &[String],
+    options: &CompareOptions,
+) -> Option<SourceMap> {
+    let names = networks.first()?.record.head.output_names();
+    let same = networks.iter().all(|n| n.record.head.output_names() == names);
+    let full = tables.iter().all(|t| t.outputs == names.len() && !names.is_empty());
+    let map = SourceMap::new(labels, &names, &options.label_map);
+    (same && full && map.any()).then_some(map)
+}
+
+/// Rows of each part of one split.
+struct Parts {
+    train: Vec<usize>,
+    validation: Vec<usize>,
+    test: Vec<usize>,
+    split: Split,
+}
+
+/// Test patients first, as before there was a validation part; validation patients then come out of the others.
+fn parts(cohort: &Cohort, settings: &SplitSettings, repeat: usize) -> Result<Parts> {
+    let plan = plan(settings).repeated(repeat as u64);
+    let mut drawn: Split = split(&cohort.items(), &plan)?;
+    let indices = drawn.indices(cohort)?;
+    let [development, test] = &indices[..] else { return Err(Error::Request("a split has two parts".into())) };
+    let share = settings.validation / (1.0 - settings.test);
+    let items = cohort.items();
+    let chosen: Vec<Item<'_>> = development.iter().map(|&i| items[i]).collect();
+    let inner = SplitPlan {
+        parts: vec![
+            Part { name: PARTS[0].to_owned(), fraction: 1.0 - share },
+            Part { name: PARTS[1].to_owned(), fraction: share },
+        ],
+        ..plan
+    };
+    // Too few patients for a validation part: heads then train for all their epochs.
+    let validation: BTreeSet<usize> = match split(&chosen, &inner) {
+        Ok(inner) => development.iter().copied().filter(|&i| inner.part_of(&cohort.images[i].id) == Some(1)).collect(),
+        Err(_) => BTreeSet::new(),
+    };
+    drawn.parts = PARTS.map(str::to_owned).to_vec();
+    let place = |id: &str| cohort.images.binary_search_by(|i| i.id.as_str().cmp(id)).ok();
+    for row in &mut drawn.rows {
+        let held = place(&row.image).is_some_and(|i| validation.contains(&i));
+        row.part = if row.part == 1 { 2 } else { usize::from(held) };
+    }
+    Ok(Parts {
+        train: development.iter().copied().filter(|i| !validation.contains(i)).collect(),
+        validation: validation.into_iter().collect(),
+        test: test.clone(),
+        split: drawn,
+    })
+}
+
+/// Truth of `rows`, `[row][label]`.
+fn truth(labels: &Labels, rows: &[usize]) -> Vec<Option<bool>> {
+    rows.iter().flat_map(|&i| (0..labels.outputs()).map(move |k| labels.get(i, k))).collect()
+}
+
+/// Per label, why nothing can be learned from `rows`.
+fn untrained(labels: &Labels, rows: &[usize]) -> Vec<Option<String>> {
+    (0..labels.outputs())
+        .map(|k| {
+            let has = |class| rows.iter().any(|&i| labels.get(i, k) == Some(class));
+            let missing = if has(true) { "negative" } else { "positive" };
+            let reason = || format!("not estimable: no {missing} image in the training part");
+            (!(has(true) && has(false))).then(reason)
+        })
+        .collect()
+}
+
+fn counts(cohort: &Cohort, split: &Split, rows: &Rows) -> Vec<PartCount> {
+    let parts = [&rows.train, &rows.validation, &rows.predict];
+    let count = |(name, rows): (&String, &Vec<usize>)| PartCount {
+        part: name.clone(),
+        images: rows.len(),
+        patients: rows.iter().map(|&i| cohort.images[i].patient.as_str()).collect::<BTreeSet<_>>().len(),
+    };
+    split.parts.iter().zip(parts).map(count).collect()
 }
 
 /// The images that every network has embedded, and their embeddings; the others are named in the cohort's warnings.
@@ -213,10 +360,10 @@ pub(crate) fn folds_of(items: &[Item], k: usize, repeats: usize, unit: Unit, see
     Ok(assigned.iter().flat_map(|of| (0..k).map(move |f| fold(of, f))).collect())
 }
 
-/// The split that a study's settings ask for, first repeat.
+/// The split into patients to learn from and test patients that a study's settings ask for, first repeat.
 pub(crate) fn plan(settings: &SplitSettings) -> SplitPlan {
     let part = |name: &str, fraction| Part { name: name.to_owned(), fraction };
-    let parts = vec![part(PARTS[0], 1.0 - settings.test), part(PARTS[1], settings.test)];
+    let parts = vec![part(PARTS[0], 1.0 - settings.test), part(PARTS[2], settings.test)];
     SplitPlan { parts, unit: settings.unit, seed: settings.seed, repeat: 0 }
 }
 
@@ -238,92 +385,4 @@ pub(crate) fn label_table(cohort: &Cohort, train: &[usize]) -> Result<(Vec<Strin
     let names: Vec<String> = learnable.iter().map(|&k| cohort.label_names[k].clone()).collect();
     let labels = Labels::new(&values, names.len())?;
     Ok((names, labels))
-}
-
-#[allow(clippy::too_many_arguments, reason = "collects the parts of one result")]
-fn describe(
-    study: &Study,
-    cohort: &Cohort,
-    networks: &[Network],
-    options: &CompareOptions,
-    methods: Vec<MethodScore>,
-    labels: Vec<String>,
-    parts: Vec<PartCount>,
-    warnings: Vec<String>,
-) -> Comparison {
-    // Counted by kind: single reasons name files and cells, which have no place in a report.
-    let mut reasons: BTreeMap<Stage, usize> = BTreeMap::new();
-    cohort.rejects.iter().for_each(|r| *reasons.entry(r.stage).or_default() += 1);
-    let mut rejects: Vec<(String, usize)> = reasons.into_iter().map(|(s, n)| (s.describe().to_owned(), n)).collect();
-    rejects.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let recipe: Recipe = study.settings.recipe.clone();
-    let manifest = study.manifest();
-    Comparison {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        title: study.root.file_name().map_or_else(|| "study".to_owned(), |n| n.to_string_lossy().into_owned()),
-        labels,
-        images: cohort.images.len(),
-        patients: cohort.patients(),
-        rejects,
-        warnings,
-        unit: match study.settings.split.unit {
-            crate::cohort::Unit::Patient => "patient".to_owned(),
-            crate::cohort::Unit::Image => "image".to_owned(),
-        },
-        seed: study.settings.split.seed,
-        parts,
-        recipe: recipe.describe(),
-        recipe_hash: recipe.hash(),
-        networks: networks
-            .iter()
-            .map(|n| NetworkUsed {
-                name: n.name.clone(),
-                architecture: n.record.architecture.clone(),
-                width: n
-                    .record
-                    .architecture
-                    .parse()
-                    .map_or(0, |a: chestnut_zoo::Architecture| a.graph(&n.record.head).embedding_width()),
-                weights: n.record.weights_sha256.clone(),
-                licence: n.record.licence.clone(),
-            })
-            .collect(),
-        settings: match &options.tuned {
-            None => options.learners.iter().map(ToString::to_string).collect(),
-            Some(tuned) => tuned.iter().map(|((network, _), (p, _))| format!("{network}, tuned: {p}")).collect(),
-        },
-        methods,
-        seconds: manifest.stages.iter().map(|(k, v)| (k.clone(), v.seconds)).collect(),
-    }
-}
-
-/// `image,patient,part,approach,source,label,truth,probability`, one row per prediction.
-fn predictions_csv(
-    cohort: &Cohort,
-    test: &[usize],
-    labels: &[String],
-    methods: &[Predictions],
-    truth: &[Option<bool>],
-) -> String {
-    let header = ["image", "patient", "part", "approach", "source", "label", "truth", "probability"];
-    let mut rows = vec![header.map(str::to_owned).to_vec()];
-    for m in methods {
-        for (row, &i) in test.iter().enumerate() {
-            let image = &cohort.images[i];
-            for (k, label) in labels.iter().enumerate() {
-                let at = row * labels.len() + k;
-                rows.push(vec![
-                    image.id.clone(),
-                    image.patient.clone(),
-                    PARTS[1].to_owned(),
-                    m.approach.clone(),
-                    m.source.clone(),
-                    label.clone(),
-                    truth[at].map_or("", |t| if t { "1" } else { "0" }).to_owned(),
-                    format!("{:.6}", m.probabilities[at]),
-                ]);
-            }
-        }
-    }
-    crate::cohort::table::to_csv(rows)
 }

@@ -64,6 +64,9 @@ pub enum Error {
     /// The linear probe.
     #[error(transparent)]
     Linear(#[from] chestnut_forest::LinearError),
+    /// A head.
+    #[error(transparent)]
+    Head(#[from] chestnut_train::HeadError),
     /// Nearest neighbours.
     #[error(transparent)]
     Neighbours(#[from] chestnut_forest::NeighboursError),

@@ -21,11 +21,13 @@
 
 pub mod cohort;
 pub mod compare;
+pub mod doctor;
 pub mod embed;
 pub mod error;
 pub mod evaluate;
 pub mod fs;
 pub mod image;
+pub mod lock;
 pub mod phantom;
 pub mod report;
 pub mod study;
@@ -33,4 +35,5 @@ pub mod transfer;
 pub mod tune;
 
 pub use chestnut_forest as forest;
+pub use chestnut_train as train;
 pub use error::{Error, Result};

@@ -43,6 +43,8 @@ pub struct Settings {
 pub struct SplitSettings {
     /// Share of the patients whose images are tested on, between 0 and 1.
     pub test: f64,
+    /// Share of the patients that fine-tuning watches to know when to stop; other approaches learn from them.
+    pub validation: f64,
     /// Seed of the split and of all learners.
     pub seed: u64,
     /// What is kept whole: `patient`, or `image` as published.
@@ -51,7 +53,7 @@ pub struct SplitSettings {
 
 impl Default for SplitSettings {
     fn default() -> Self {
-        Self { test: 0.3, seed: 0, unit: Unit::Patient }
+        Self { test: 0.3, validation: 0.1, seed: 0, unit: Unit::Patient }
     }
 }
 
@@ -117,6 +119,11 @@ impl Study {
         settings.recipe.check()?;
         if !(settings.split.test > 0.0 && settings.split.test < 1.0) {
             return Err(fault(format!("[split] test is {}; it must lie between 0 and 1", settings.split.test)));
+        }
+        let SplitSettings { test, validation, .. } = settings.split;
+        if !(validation > 0.0 && validation + test < 1.0) {
+            let problem = "it must be above 0 and leave room for training beside the test part";
+            return Err(fault(format!("[split] validation is {validation}; {problem}")));
         }
         Ok(Self { root: root.to_path_buf(), settings })
     }

@@ -3,28 +3,52 @@
 use super::embed::STAGE;
 use super::models_folder;
 use crate::Outcome;
-use crate::args::{Compare, LearnerArg};
+use crate::args::{ApproachArg, Compare, LearnerArg};
 use crate::progress::Progress;
-use anyhow::bail;
-use chestnut::compare::{self, CompareOptions};
+use anyhow::{Context, bail};
+use chestnut::cohort::LabelMap;
+use chestnut::compare::{self, Approach, CompareOptions};
 use chestnut::embed::Network;
 use chestnut::evaluate::{Comparison, table};
 use chestnut::forest::Params;
 use chestnut::report::{self, Pictures};
 use chestnut::study::Study;
+use chestnut::train::Schedule;
 use chestnut::transfer::embeddings::Learner;
 use std::path::{Path, PathBuf};
 
 pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
     let study = Study::open(&a.study)?;
+    let _lock = super::locked(&a.study, "compare")?;
     let names = if a.net.is_empty() { embedded_names(&study) } else { a.net.clone() };
     if names.is_empty() {
         bail!("no network was embedded yet; run `chestnut embed {} --net NAME` first", a.study.display());
     }
     let seed = study.settings.split.seed;
-    let learners = a.learner.iter().map(|l| learner(*l, seed)).collect();
+    let schedule = if a.published_schedule { Schedule::as_published() } else { Schedule::fair() };
+    let approaches = a.approach.iter().flat_map(|approach| match approach {
+        ApproachArg::Baseline => vec![Approach::Baseline],
+        ApproachArg::Stacking => vec![Approach::Stacking],
+        ApproachArg::Embeddings => a.learner.iter().map(|l| Approach::Embeddings(learner(*l, seed))).collect(),
+        ApproachArg::Head => vec![Approach::FineTuned(schedule)],
+    });
+    let label_map = match &a.label_map {
+        None => LabelMap::chexpert_to_hum_cxr(),
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            LabelMap::from_toml(&text).with_context(|| path.display().to_string())?
+        }
+    };
     let tuned = if a.tuned { Some(chestnut::tune::tuned(&study)?) } else { None };
-    let options = CompareOptions { repeats: a.repeats, literal_entropy: a.literal_entropy, learners, tuned };
+    let options = CompareOptions {
+        repeats: a.repeats,
+        literal_entropy: a.literal_entropy,
+        approaches: approaches.collect(),
+        label_map,
+        learning_draws: a.learning_curve,
+        details: !a.quick,
+        tuned,
+    };
     let (comparison, page) = compare(&study, &models_folder(&a.store)?, &names, &options)?;
     if a.json {
         println!("{}", serde_json::to_string_pretty(&comparison)?);
@@ -70,7 +94,7 @@ pub(crate) fn compare(
 ) -> anyhow::Result<(Comparison, PathBuf)> {
     let cohort = study.cohort()?;
     let networks: Vec<Network> = names.iter().map(|n| Network::find(models, n)).collect::<Result<_, _>>()?;
-    let progress = Progress::new("comparing", "models");
+    let progress = Progress::new("comparing", "fits");
     let comparison = compare::compare(study, &cohort, &networks, options, &|done, total| progress.update(done, total))?;
     progress.finish("fitted and scored");
     let pictures = Pictures { contact_sheet_png: std::fs::read(study.path("contact_sheet.png")).ok() };

@@ -20,6 +20,7 @@ pub(crate) fn run(a: &Demo) -> anyhow::Result<Outcome> {
     let config = PhantomConfig { images: a.images, hospital: Hospital::A, seed: a.seed, ..PhantomConfig::default() };
     let cohort = a.output.join("phantom");
     chestnut::fs::create_writable_folder(&a.output)?;
+    let _lock = super::locked(&a.output, "demo")?;
     let progress = Progress::new("drawing phantoms", "images");
     let labels = export(&config, &cohort, ExportOptions::default(), &|done, total| progress.update(done, total))?;
     progress.finish(&format!("{} images", a.images));

@@ -19,6 +19,7 @@ pub(crate) fn run(a: &Embed) -> anyhow::Result<Outcome> {
     let models = models_folder(&a.store)?;
     let names = if a.net.is_empty() { stored_names(&models)? } else { a.net.clone() };
     let study = Study::open(&a.study)?;
+    let _lock = super::locked(&a.study, "embed")?;
     embed(&study, &models, &names)
 }
 

@@ -20,6 +20,7 @@ pub(crate) fn run(a: &Ingest) -> anyhow::Result<Outcome> {
         bail!("--test is {}; it must lie between 0 and 1", a.test);
     }
     chestnut::fs::create_writable_folder(&a.output)?;
+    let _lock = super::locked(&a.output, "ingest")?;
     let mut options = IngestOptions::new(label_set(a)?);
     options.columns = ColumnNames {
         key: a.key.clone(),
@@ -41,6 +42,7 @@ pub(crate) fn run(a: &Ingest) -> anyhow::Result<Outcome> {
     }
     let split = SplitSettings {
         test: a.test,
+        validation: SplitSettings::default().validation.min((1.0 - a.test) / 2.0),
         seed: a.seed,
         unit: match a.unit {
             UnitArg::Patient => Unit::Patient,

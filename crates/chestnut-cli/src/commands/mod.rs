@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod compare;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod embed;
 pub(crate) mod ingest;
 pub(crate) mod models;
@@ -10,7 +11,17 @@ pub(crate) mod phantom;
 pub(crate) mod tune;
 
 use crate::args::Store;
-use std::path::PathBuf;
+use chestnut::lock::StudyLock;
+use std::path::{Path, PathBuf};
+
+/// Takes the study's lock for a command; it is held until the value is dropped.
+pub(crate) fn locked(study: &Path, command: &str) -> anyhow::Result<StudyLock> {
+    let lock = StudyLock::acquire(study, command)?;
+    if let Some(warning) = lock.warning() {
+        eprintln!("{warning}");
+    }
+    Ok(lock)
+}
 
 /// Folder of the model store.
 pub(crate) fn models_folder(store: &Store) -> anyhow::Result<PathBuf> {

@@ -13,6 +13,7 @@ use chestnut::tune::{TuneOptions, tune};
 
 pub(crate) fn run(a: &Tune) -> anyhow::Result<Outcome> {
     let study = Study::open(&a.study)?;
+    let _lock = super::locked(&a.study, "tune")?;
     let cohort = study.cohort()?;
     let names = if a.net.is_empty() { embedded_names(&study) } else { a.net.clone() };
     if names.is_empty() {

@@ -3,6 +3,11 @@
 //! [`Comparison`] is the one result of `chestnut compare`; terminal table, CSV, JSON and HTML report all come from it.
 //! What cannot be estimated says why and is never a made-up number.
 
+pub mod calibrate;
+pub mod detail;
+pub mod differences;
+pub mod results;
+pub mod subgroups;
 pub mod table;
 
 use chestnut_stats::delong;
@@ -50,6 +55,8 @@ pub struct MethodScore {
     pub mean_auc_without_few: Option<f64>,
     /// Over the repeated splits, if there were several.
     pub spread: Option<Spread>,
+    /// What it was tested on if not the study's shared test part (`--as-published`): `all 941 images, nothing held out`.
+    pub tested_on: Option<String>,
 }
 
 /// AUC over repeated splits.
@@ -122,6 +129,18 @@ pub struct Comparison {
     pub settings: Vec<String>,
     /// Results of the first split, and the spread over the others.
     pub methods: Vec<MethodScore>,
+    /// Whether the approaches were run with the paper's own splits and in-sample stacking, and so cannot be compared.
+    pub as_published: bool,
+    /// Intervals, thresholds and calibration of each approach's first-named row (its average, or its only network).
+    pub details: Vec<results::MethodDetail>,
+    /// Those rows against the reference approach.
+    pub differences: Vec<results::Difference>,
+    /// The same rows in groups of patients.
+    pub subgroups: Vec<results::Subgroups>,
+    /// AUC against the number of local patients, if asked for.
+    pub learning: Vec<results::LearningPoint>,
+    /// Wall time of each approach.
+    pub timings: Vec<results::Timing>,
     /// Wall time of each stage in seconds.
     pub seconds: Vec<(String, f64)>,
 }
@@ -198,6 +217,7 @@ pub fn score_method(
         mean_auc,
         mean_auc_without_few,
         spread: None,
+        tested_on: None,
     }
 }
 

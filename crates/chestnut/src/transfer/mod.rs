@@ -2,6 +2,9 @@
 
 pub mod embeddings;
 pub mod ensemble;
+pub mod fine_tune;
+pub mod source;
+pub mod stacking;
 
 /// Predictions of one method for the test images.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,52 @@
+//! `chestnut doctor`
+
+use super::models_folder;
+use crate::Outcome;
+use crate::args::Doctor;
+use chestnut::doctor::{Diagnosis, Status, examine};
+use std::io::IsTerminal;
+
+pub(crate) fn run(a: &Doctor) -> anyhow::Result<Outcome> {
+    let terminal = std::io::stderr().is_terminal();
+    let notice = |what: &str| {
+        if terminal {
+            eprintln!("looking at {what} ...");
+        }
+    };
+    let found = examine(&models_folder(&a.store)?, &a.studies, &notice);
+    if a.json {
+        println!("{}", serde_json::to_string_pretty(&found)?);
+    } else {
+        print(&found);
+    }
+    Ok(if found.count(Status::Problem) == 0 { Outcome::Clean } else { Outcome::SomeRefused })
+}
+
+/// One line per finding, the way out below it.
+fn print(found: &Diagnosis) {
+    println!("chestnut {}", found.version);
+    let width = found.findings.iter().map(|f| f.name.chars().count()).max().unwrap_or(0);
+    let mut about = "";
+    for finding in &found.findings {
+        if finding.about != about {
+            about = &finding.about;
+            println!("\n{about}");
+        }
+        let status = match finding.status {
+            Status::Ok => "ok",
+            Status::Warning => "warning",
+            Status::Problem => "PROBLEM",
+        };
+        println!("  {status:<7}  {:<width$}  {}", finding.name, finding.text);
+        if let Some(way_out) = &finding.way_out {
+            println!("  {:<7}  {:<width$}  -> {way_out}", "", "");
+        }
+    }
+    let [warnings, problems] = [Status::Warning, Status::Problem].map(|status| found.count(status));
+    println!();
+    match (problems, warnings) {
+        (0, 0) => println!("Everything is in order."),
+        (0, _) => println!("No problem, {warnings} to know about."),
+        _ => println!("{problems} to mend, {warnings} to know about."),
+    }
+}

@@ -1,0 +1,242 @@
+//! One approach on one set of rows: fit on the patients to learn from, predict others. The same function serves the
+//! test part, the out-of-fold predictions and the learning curve, so that they cannot differ in anything but the rows.
+
+use super::{CompareOptions, folds_of};
+use crate::cohort::split::Item;
+use crate::embed::{EmbeddingTable, Network};
+use crate::error::Result;
+use crate::study::SplitSettings;
+use crate::transfer::embeddings::{self, Learner};
+use crate::transfer::ensemble::Ensemble;
+use crate::transfer::source::{self, SourceMap};
+use crate::transfer::{Predictions, fine_tune, stacking};
+use chestnut_forest::Labels;
+use chestnut_train::Schedule;
+use rayon::prelude::*;
+use std::collections::BTreeSet;
+
+/// Folds of the patients to learn from: for out-of-fold predictions, and for a learner's own choices.
+pub(crate) const FOLDS: usize = 5;
+
+/// A way from the networks to the hospital's labels (paper section 2.3).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Approach {
+    /// The networks' own outputs, mapped to the local labels; nothing is learned.
+    Baseline,
+    /// A forest on the networks' own outputs.
+    Stacking,
+    /// A learner on each network's embeddings.
+    Embeddings(Learner),
+    /// A new Dense layer on each network's embeddings.
+    FineTuned(Schedule),
+}
+
+impl Approach {
+    /// Name in tables.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Baseline => "Baseline".to_owned(),
+            Self::Stacking => "Stacking".to_owned(),
+            Self::Embeddings(learner) => format!("Embeddings + {}", learner.short()),
+            Self::FineTuned(_) => fine_tune::APPROACH.to_owned(),
+        }
+    }
+
+    /// Settings, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Baseline => "Baseline: the networks' own outputs, the largest of each label's group".to_owned(),
+            Self::Stacking => format!("Stacking: {}", stacking::authors_forest(0)),
+            Self::Embeddings(learner) => learner.to_string(),
+            Self::FineTuned(s) => format!(
+                "Fine-tuned head: Dense layer on frozen features, Adam, batch {}, at most {} epochs, stops after {} without a better validation AUC",
+                s.batch, s.epochs, s.patience
+            ),
+        }
+    }
+}
+
+/// Rows of the cohort, ascending.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rows {
+    pub(crate) train: Vec<usize>,
+    pub(crate) validation: Vec<usize>,
+    pub(crate) predict: Vec<usize>,
+}
+
+impl Rows {
+    /// All rows that may be learned from: approaches that need no validation part learn from it too.
+    pub(crate) fn development(&self) -> Vec<usize> {
+        let mut rows = [&self.train[..], &self.validation[..]].concat();
+        rows.sort_unstable();
+        rows
+    }
+
+    /// The same without the rows of `fold`, which are predicted instead.
+    pub(crate) fn without(&self, fold: &BTreeSet<usize>) -> Self {
+        let rest = |rows: &[usize]| rows.iter().copied().filter(|r| !fold.contains(r)).collect();
+        Self { train: rest(&self.train), validation: rest(&self.validation), predict: fold.iter().copied().collect() }
+    }
+}
+
+/// What all approaches work with.
+pub(crate) struct Material<'a> {
+    pub(crate) networks: &'a [Network],
+    pub(crate) tables: &'a [EmbeddingTable],
+    pub(crate) items: &'a [Item<'a>],
+    pub(crate) labels: &'a Labels,
+    /// Present if all networks have the same outputs and know at least one of the labels.
+    pub(crate) map: Option<&'a SourceMap>,
+    pub(crate) settings: &'a SplitSettings,
+    pub(crate) options: &'a CompareOptions,
+    /// Identity of the training part, which tuned settings must have been chosen on.
+    pub(crate) training: &'a str,
+}
+
+impl Material<'_> {
+    fn ensembles(&self) -> Vec<Ensemble> {
+        let literal = self.options.literal_entropy.then_some(Ensemble::EntropyLiteral);
+        [Some(Ensemble::Average), Some(Ensemble::Entropy), literal].into_iter().flatten().collect()
+    }
+
+    /// Folds of `rows` by patient, as rows of the cohort; none if there are fewer than two patients.
+    pub(crate) fn folds(&self, rows: &[usize]) -> Result<Vec<BTreeSet<usize>>> {
+        let items: Vec<Item<'_>> = rows.iter().map(|&r| self.items[r]).collect();
+        let patients = items.iter().map(|i| i.patient).collect::<BTreeSet<_>>().len();
+        if patients < 2 {
+            return Ok(Vec::new());
+        }
+        let folds = folds_of(&items, FOLDS.min(patients), 1, self.settings.unit, self.settings.seed)?;
+        Ok(folds.iter().map(|f| f.test.iter().map(|&i| rows[i]).collect()).collect())
+    }
+
+    /// Fits one approach and predicts; the networks' rows first, then the ensembles.
+    pub(crate) fn run(&self, approach: &Approach, rows: &Rows) -> Result<Vec<Predictions>> {
+        let development = rows.development();
+        let mut members = match approach {
+            Approach::Baseline => {
+                let Some(map) = self.map else { return Ok(Vec::new()) };
+                let names: Vec<&str> = self.networks.iter().map(|n| n.name.as_str()).collect();
+                return Ok(source::baseline(&names, self.tables, &rows.predict, map, &self.ensembles()));
+            }
+            Approach::Stacking => return self.stacking(&development, &rows.predict),
+            Approach::Embeddings(learner) => self.embeddings(learner, &development, &rows.predict)?,
+            Approach::FineTuned(schedule) => {
+                let parts = [&rows.train[..], &rows.validation[..], &rows.predict[..]];
+                let fit = |(network, table): (&Network, &EmbeddingTable)| {
+                    let seed = self.settings.seed;
+                    fine_tune::fit_and_predict(&network.name, table, self.labels, parts, schedule, seed)
+                };
+                self.networks.par_iter().zip(self.tables).map(fit).collect::<Result<_>>()?
+            }
+        };
+        if members.len() > 1 {
+            let combined: Vec<_> = self.ensembles().iter().map(|e| e.combine(&members)).collect();
+            members.extend(combined);
+        }
+        Ok(members)
+    }
+
+    fn embeddings(&self, learner: &Learner, development: &[usize], predict: &[usize]) -> Result<Vec<Predictions>> {
+        let folds = if matches!(learner, Learner::Linear) {
+            let items: Vec<Item<'_>> = development.iter().map(|&r| self.items[r]).collect();
+            let patients = items.iter().map(|i| i.patient).collect::<BTreeSet<_>>().len();
+            folds_of(&items, FOLDS.min(patients), 1, self.settings.unit, self.settings.seed)?
+        } else {
+            Vec::new()
+        };
+        let fit = |(network, table): (&Network, &EmbeddingTable)| {
+            let learner = self.options.learner(network, learner, self.training)?;
+            embeddings::fit_and_predict(&network.name, table, self.labels, (development, predict), &folds, &learner)
+        };
+        self.networks.iter().zip(self.tables).map(fit).collect()
+    }
+
+    /// The forest on all networks' source outputs, and on those mapped to the local labels.
+    fn stacking(&self, development: &[usize], predict: &[usize]) -> Result<Vec<Predictions>> {
+        let Some(map) = self.map else { return Ok(Vec::new()) };
+        let outputs = self.tables[0].outputs;
+        let labels = self.labels.select(development);
+        let params = stacking::authors_forest(self.settings.seed);
+        let raw =
+            |rows: &[usize]| -> Vec<Vec<f64>> { self.tables.iter().map(|t| source::outputs_of(t, rows)).collect() };
+        let mapped =
+            |members: &[Vec<f64>]| -> Vec<Vec<f64>> { members.iter().map(|m| map.apply(m, outputs)).collect() };
+        let (learn, judge) = (raw(development), raw(predict));
+        let kinds = [
+            ("Raw outputs", outputs, learn.clone(), judge.clone()),
+            ("Mapped outputs", self.labels.outputs(), mapped(&learn), mapped(&judge)),
+        ];
+        let fit = |(name, n, learn, judge): (&str, usize, Vec<Vec<f64>>, Vec<Vec<f64>>)| {
+            let (x, y) = (stacking::side_by_side(&learn, n), stacking::side_by_side(&judge, n));
+            let probabilities = stacking::stack(x, &labels, y, learn.len() * n, &params)?;
+            Ok(Predictions { approach: "Stacking".to_owned(), source: name.to_owned(), probabilities })
+        };
+        kinds.into_iter().map(fit).collect()
+    }
+
+    /// Predictions of every row of `rows.development()` by learners that had not seen its patient, one entry per source.
+    pub(crate) fn out_of_fold(&self, approach: &Approach, rows: &Rows) -> Result<Vec<Predictions>> {
+        let development = rows.development();
+        let folds = self.folds(&development)?;
+        let place: std::collections::BTreeMap<usize, usize> =
+            development.iter().enumerate().map(|(i, &r)| (r, i)).collect();
+        let outputs = self.labels.outputs();
+        let mut all: Vec<Predictions> = Vec::new();
+        for fold in &folds {
+            let rows = rows.without(fold);
+            for (at, found) in self.run(approach, &rows)?.into_iter().enumerate() {
+                if all.len() <= at {
+                    let probabilities = vec![0.5; development.len() * outputs];
+                    all.push(Predictions { probabilities, ..found.clone() });
+                }
+                for (values, row) in found.probabilities.chunks(outputs).zip(&rows.predict) {
+                    all[at].probabilities[place[row] * outputs..][..outputs].copy_from_slice(values);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// The forest on fine-tuned heads' probabilities (Table 7's last row), fitted to out-of-fold ones: test
+    /// predictions, and out-of-fold ones of its own by the same folds.
+    pub(crate) fn stack_members(
+        &self,
+        approach: &str,
+        out_of_fold: &[Predictions],
+        test: &[Predictions],
+        rows: &Rows,
+    ) -> Result<Option<(Predictions, Predictions)>> {
+        let networks = self.networks.len();
+        if networks < 2 || out_of_fold.len() < networks || test.len() < networks {
+            return Ok(None);
+        }
+        let outputs = self.labels.outputs();
+        let development = rows.development();
+        let params = stacking::authors_forest(self.settings.seed);
+        let take =
+            |p: &[Predictions]| -> Vec<Vec<f64>> { p[..networks].iter().map(|p| p.probabilities.clone()).collect() };
+        let (learn, judge) =
+            (stacking::side_by_side(&take(out_of_fold), outputs), stacking::side_by_side(&take(test), outputs));
+        let width = networks * outputs;
+        let labels = self.labels.select(&development);
+        let named =
+            |probabilities| Predictions { approach: approach.to_owned(), source: "Stacking".to_owned(), probabilities };
+        let mut own = vec![0.5; development.len() * outputs];
+        for fold in self.folds(&development)? {
+            let (inside, outside): (Vec<usize>, Vec<usize>) =
+                (0..development.len()).partition(|&i| fold.contains(&development[i]));
+            let pick = |rows: &[usize]| -> Vec<f32> {
+                rows.iter().flat_map(|&i| &learn[i * width..(i + 1) * width]).copied().collect()
+            };
+            let found = stacking::stack(pick(&outside), &labels.select(&outside), pick(&inside), width, &params)?;
+            for (values, i) in found.chunks(outputs).zip(inside) {
+                own[i * outputs..][..outputs].copy_from_slice(values);
+            }
+        }
+        let test = stacking::stack(learn, &labels, judge, width, &params)?;
+        Ok(Some((named(test), named(own))))
+    }
+}

@@ -1,0 +1,162 @@
+//! What a comparison says beyond AUCs, for the row of each approach that stands for it: its average over the networks,
+//! or its only row.
+
+use super::approaches::{Approach, Material, Rows};
+use super::{Fitted, truth};
+use crate::cohort::{Cohort, CohortImage};
+use crate::error::Result;
+use crate::evaluate::detail::{DetailOptions, Tested, detail};
+use crate::evaluate::differences::difference;
+use crate::evaluate::results::{Difference, LearningPoint, MethodDetail, Subgroups, Timing};
+use crate::evaluate::subgroups::subgroups;
+use crate::evaluate::{score_method, spread};
+use chestnut_stats::random::Stream;
+use std::collections::BTreeSet;
+
+/// Shares of the patients to learn from at which the learning curve is drawn.
+const SHARES: [f64; 5] = [0.1, 0.2, 0.4, 0.7, 1.0];
+
+#[derive(Default)]
+pub(super) struct Beyond {
+    pub(super) details: Vec<MethodDetail>,
+    pub(super) differences: Vec<Difference>,
+    pub(super) subgroups: Vec<Subgroups>,
+    pub(super) learning: Vec<LearningPoint>,
+    pub(super) timings: Vec<Timing>,
+}
+
+/// Works everything out on the first split.
+pub(super) fn beyond<'r>(
+    material: &Material<'_>,
+    cohort: &Cohort,
+    names: &[String],
+    rows: &Rows,
+    results: &[Fitted],
+    reasons: &impl Fn(&Approach) -> &'r Vec<Option<String>>,
+    seed: u64,
+) -> Result<Beyond> {
+    let mut found = Beyond { timings: timings(results), ..Beyond::default() };
+    if !material.options.details {
+        return Ok(found);
+    }
+    let options = DetailOptions::new(seed);
+    let images: Vec<&CohortImage> = rows.predict.iter().map(|&i| &cohort.images[i]).collect();
+    let patients: Vec<&str> = images.iter().map(|i| i.patient.as_str()).collect();
+    let test_truth = truth(material.labels, &rows.predict);
+    let own_truth = truth(material.labels, &rows.development());
+    let tested: Vec<Tested<'_>> = results
+        .iter()
+        .filter_map(|fitted| {
+            let at = headline(fitted)?;
+            let method = &fitted.test[at];
+            let own = fitted.own.get(at).filter(|o| o.source == method.source);
+            Some(Tested {
+                approach: &method.approach,
+                source: &method.source,
+                labels: names,
+                test: &method.probabilities,
+                truth: &test_truth,
+                patients: &patients,
+                untrained: reasons(&fitted.approach),
+                out_of_fold: own.map(|o| (&o.probabilities[..], &own_truth[..])),
+            })
+        })
+        .collect();
+    for method in &tested {
+        found.details.push(detail(method, &options).0);
+        found.subgroups.push(subgroups(method, &images));
+    }
+    // The paper's winner is what the others are measured against.
+    let reference = tested.iter().find(|t| t.approach.starts_with("Embeddings")).or(tested.first());
+    if let Some(reference) = reference {
+        let others = tested.iter().filter(|t| t.approach != reference.approach);
+        found.differences = others.map(|other| difference(reference, other, &options)).collect();
+    }
+    if material.options.learning_draws > 0 {
+        for fitted in results.iter().filter(|r| !matches!(r.approach, Approach::Baseline)) {
+            found.learning.extend(curve(material, names, rows, fitted, reasons(&fitted.approach), seed)?);
+        }
+    }
+    Ok(found)
+}
+
+/// The row that stands for an approach: the average over the networks, else the first.
+fn headline(fitted: &Fitted) -> Option<usize> {
+    fitted.test.iter().position(|p| p.source == "Average").or(if fitted.test.is_empty() { None } else { Some(0) })
+}
+
+fn timings(results: &[Fitted]) -> Vec<Timing> {
+    let stage =
+        |r: &Fitted, stage: &str, seconds| Timing { approach: r.approach.name(), stage: stage.to_owned(), seconds };
+    let both = |r: &Fitted| [Some(stage(r, "fit", r.fit)), r.out_of_fold.map(|s| stage(r, "out-of-fold", s))];
+    results.iter().flat_map(both).flatten().collect()
+}
+
+/// AUC of one approach with part of the patients to learn from, on the same test patients.
+fn curve(
+    material: &Material<'_>,
+    names: &[String],
+    rows: &Rows,
+    fitted: &Fitted,
+    untrained: &[Option<String>],
+    seed: u64,
+) -> Result<Vec<LearningPoint>> {
+    let Some(at) = headline(fitted) else { return Ok(Vec::new()) };
+    let development = rows.development();
+    let patient = |r: usize| material.items[r].patient;
+    let everyone: BTreeSet<&str> = development.iter().map(|&r| patient(r)).collect();
+    let test_truth = truth(material.labels, &rows.predict);
+    let mut points = Vec::new();
+    for (size, share) in SHARES.into_iter().enumerate() {
+        let wanted = ((everyone.len() as f64 * share).round() as usize).clamp(2.min(everyone.len()), everyone.len());
+        let draws = if wanted == everyone.len() { 1 } else { material.options.learning_draws };
+        let (mut scores, mut images) = (Vec::new(), 0);
+        for draw in 0..draws {
+            let mut order: Vec<&str> = everyone.iter().copied().collect();
+            let stream = Stream::keyed(seed, "learning curve").child(size as u64);
+            stream.child(draw as u64).shuffle(&mut order);
+            let chosen: BTreeSet<&str> = order[..wanted].iter().copied().collect();
+            let keep =
+                |part: &[usize]| part.iter().copied().filter(|&r| chosen.contains(patient(r))).collect::<Vec<_>>();
+            let some =
+                Rows { train: keep(&rows.train), validation: keep(&rows.validation), predict: rows.predict.clone() };
+            let learned = some.development();
+            images = learned.len();
+            let has = |k: usize, class| learned.iter().any(|&r| material.labels.get(r, k) == Some(class));
+            let known = (0..names.len()).all(|k| has(k, true) || has(k, false));
+            if some.train.is_empty() || !known {
+                continue;
+            }
+            let why: Vec<Option<String>> = (0..names.len())
+                .map(|k| {
+                    let one = || "not estimable: one class among so few patients".to_owned();
+                    untrained.get(k).cloned().flatten().or_else(|| (!(has(k, true) && has(k, false))).then(one))
+                })
+                .collect();
+            let found = material.run(&fitted.approach, &some)?;
+            let Some(method) = found.get(at) else { continue };
+            let probabilities = &method.probabilities;
+            scores.push(score_method(&method.approach, &method.source, names, probabilities, &test_truth, &why));
+        }
+        let Some(first) = scores.first() else { continue };
+        let mean = if scores.len() > 1 {
+            spread(&scores).and_then(|s| s.mean)
+        } else {
+            first.mean_auc.map(|m| [m, 0.0, m, m])
+        };
+        let of_label = |k: usize| {
+            let known: Vec<f64> = scores.iter().filter_map(|s| s.labels[k].auc).collect();
+            (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+        };
+        points.push(LearningPoint {
+            approach: first.approach.clone(),
+            source: first.source.clone(),
+            patients: wanted,
+            images,
+            draws: scores.len(),
+            mean_auc: mean,
+            labels: (0..names.len()).map(of_label).collect(),
+        });
+    }
+    Ok(points)
+}

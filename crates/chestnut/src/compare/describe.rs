@@ -1,0 +1,105 @@
+//! The one result that all outputs come from, put together.
+
+use super::{Approach, CompareOptions, PARTS};
+use crate::cohort::{Cohort, Stage};
+use crate::embed::Network;
+use crate::evaluate::{Comparison, MethodScore, NetworkUsed, PartCount};
+use crate::image::recipe::Recipe;
+use crate::study::Study;
+use crate::transfer::Predictions;
+use std::collections::BTreeMap;
+
+#[allow(clippy::too_many_arguments, reason = "collects the parts of one result")]
+pub(super) fn describe(
+    study: &Study,
+    cohort: &Cohort,
+    networks: &[Network],
+    approaches: &[Approach],
+    options: &CompareOptions,
+    methods: Vec<MethodScore>,
+    labels: Vec<String>,
+    parts: Vec<PartCount>,
+    warnings: Vec<String>,
+) -> Comparison {
+    // Counted by kind: single reasons name files and cells, which have no place in a report.
+    let mut reasons: BTreeMap<Stage, usize> = BTreeMap::new();
+    cohort.rejects.iter().for_each(|r| *reasons.entry(r.stage).or_default() += 1);
+    let mut rejects: Vec<(String, usize)> = reasons.into_iter().map(|(s, n)| (s.describe().to_owned(), n)).collect();
+    rejects.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let recipe: Recipe = study.settings.recipe.clone();
+    let manifest = study.manifest();
+    Comparison {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        title: study.root.file_name().map_or_else(|| "study".to_owned(), |n| n.to_string_lossy().into_owned()),
+        labels,
+        images: cohort.images.len(),
+        patients: cohort.patients(),
+        rejects,
+        warnings,
+        unit: match study.settings.split.unit {
+            crate::cohort::Unit::Patient => "patient".to_owned(),
+            crate::cohort::Unit::Image => "image".to_owned(),
+        },
+        seed: study.settings.split.seed,
+        parts,
+        recipe: recipe.describe(),
+        recipe_hash: recipe.hash(),
+        networks: networks
+            .iter()
+            .map(|n| NetworkUsed {
+                name: n.name.clone(),
+                architecture: n.record.architecture.clone(),
+                width: n
+                    .record
+                    .architecture
+                    .parse()
+                    .map_or(0, |a: chestnut_zoo::Architecture| a.graph(&n.record.head).embedding_width()),
+                weights: n.record.weights_sha256.clone(),
+                licence: n.record.licence.clone(),
+            })
+            .collect(),
+        settings: match &options.tuned {
+            None => approaches.iter().map(Approach::describe).collect(),
+            Some(tuned) => tuned.iter().map(|((network, _), (p, _))| format!("{network}, tuned: {p}")).collect(),
+        },
+        methods,
+        as_published: false,
+        details: Vec::new(),
+        differences: Vec::new(),
+        subgroups: Vec::new(),
+        learning: Vec::new(),
+        timings: Vec::new(),
+        seconds: manifest.stages.iter().map(|(k, v)| (k.clone(), v.seconds)).collect(),
+    }
+}
+
+/// `image,patient,part,approach,source,label,truth,probability`, one row per prediction.
+pub(super) fn predictions_csv(
+    cohort: &Cohort,
+    test: &[usize],
+    labels: &[String],
+    methods: &[&Predictions],
+    truth: &[Option<bool>],
+) -> String {
+    let header = ["image", "patient", "part", "approach", "source", "label", "truth", "probability"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    for m in methods {
+        for (row, &i) in test.iter().enumerate() {
+            let image = &cohort.images[i];
+            for (k, label) in labels.iter().enumerate() {
+                let at = row * labels.len() + k;
+                rows.push(vec![
+                    image.id.clone(),
+                    image.patient.clone(),
+                    PARTS[2].to_owned(),
+                    m.approach.clone(),
+                    m.source.clone(),
+                    label.clone(),
+                    truth[at].map_or("", |t| if t { "1" } else { "0" }).to_owned(),
+                    format!("{:.6}", m.probabilities[at]),
+                ]);
+            }
+        }
+    }
+    crate::cohort::table::to_csv(rows)
+}

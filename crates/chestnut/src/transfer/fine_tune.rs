@@ -1,0 +1,40 @@
+//! Fine-tuning the classification layer (paper section 2.3, Table 7): a new Dense layer on frozen features.
+//!
+//! With the network frozen its embeddings never change, so the same optimisation runs on cached embeddings.
+
+use super::Predictions;
+use crate::embed::EmbeddingTable;
+use crate::error::Result;
+use chestnut_forest::Labels;
+use chestnut_train::{Rows, Schedule, TrainedHead};
+
+/// Name in tables.
+pub const APPROACH: &str = "Fine-tuned head";
+
+/// Trains a head for one network on `train`, stops by `validation`, and predicts `predict`; rows of the cohort.
+///
+/// # Errors
+/// If the loss is not finite.
+pub fn fit_and_predict(
+    source: &str,
+    table: &EmbeddingTable,
+    labels: &Labels,
+    [train, validation, predict]: [&[usize]; 3],
+    schedule: &Schedule,
+    seed: u64,
+) -> Result<Predictions> {
+    let embeddings = |rows: &[usize]| -> Vec<f32> {
+        rows.iter().flat_map(|&r| &table.embeddings[r * table.width..(r + 1) * table.width]).copied().collect()
+    };
+    let targets = |rows: &[usize]| -> Vec<Option<f32>> {
+        let of = |r: usize| (0..labels.outputs()).map(move |k| labels.get(r, k).map(|p| if p { 1.0 } else { 0.0 }));
+        rows.iter().flat_map(|&r| of(r)).collect()
+    };
+    let (train_x, train_y) = (embeddings(train), targets(train));
+    let (validation_x, validation_y) = (embeddings(validation), targets(validation));
+    let learn = Rows { embeddings: &train_x, targets: &train_y };
+    let judge = Rows { embeddings: &validation_x, targets: &validation_y };
+    let head = TrainedHead::train(learn, judge, table.width, labels.outputs(), schedule, seed)?;
+    let probabilities = head.predict(&embeddings(predict));
+    Ok(Predictions { approach: APPROACH.to_owned(), source: source.to_owned(), probabilities })
+}

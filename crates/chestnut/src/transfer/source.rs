@@ -1,0 +1,106 @@
+//! What a network's own outputs say about the hospital's labels (the paper's baseline, section 2.3, Table 3).
+//!
+//! A local label is the largest of a group of source labels. The authors' code combines the networks first and maps
+//! then (protocol 6.2, no. 6); so does this.
+
+use super::Predictions;
+use super::ensemble::Ensemble;
+use crate::cohort::LabelMap;
+use crate::embed::EmbeddingTable;
+
+/// Source outputs of each local label, or `None` where the source does not know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceMap {
+    groups: Vec<Option<Vec<usize>>>,
+}
+
+impl SourceMap {
+    /// From a map if it names the label, else from the source label of the same name.
+    #[must_use]
+    pub fn new(labels: &[String], source: &[String], map: &LabelMap) -> Self {
+        let plain =
+            |s: &str| -> String { s.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect() };
+        let find = |name: &str| source.iter().position(|s| plain(s) == plain(name));
+        let group = |label: &String| {
+            if let Some(same) = find(label) {
+                return Some(vec![same]);
+            }
+            let (_, names) = map.groups.iter().find(|(to, _)| plain(to) == plain(label))?;
+            let group: Vec<usize> = names.iter().filter_map(|n| find(n)).collect();
+            (group.len() == names.len() && !group.is_empty()).then_some(group)
+        };
+        Self { groups: labels.iter().map(group).collect() }
+    }
+
+    /// Whether any local label is known to the source.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.groups.iter().any(Option::is_some)
+    }
+
+    /// Per local label, why it has no baseline.
+    #[must_use]
+    pub fn unknown(&self) -> Vec<Option<String>> {
+        let reason = || "not estimable: the networks were not trained on such a label".to_owned();
+        self.groups.iter().map(|g| g.is_none().then(reason)).collect()
+    }
+
+    /// The largest of each group, `[row][local label]`; 0.5, which nobody scores, for a label that the source lacks.
+    #[must_use]
+    pub fn apply(&self, probabilities: &[f64], outputs: usize) -> Vec<f64> {
+        let label = |row: &[f64], group: &Option<Vec<usize>>| {
+            group.as_ref().map_or(0.5, |g| g.iter().map(|&i| row[i]).fold(f64::NEG_INFINITY, f64::max))
+        };
+        probabilities.chunks(outputs).flat_map(|row| self.groups.iter().map(move |g| label(row, g))).collect()
+    }
+}
+
+/// A network's own probabilities of the rows `rows`, `[row][output]`.
+#[must_use]
+pub fn outputs_of(table: &EmbeddingTable, rows: &[usize]) -> Vec<f64> {
+    let n = table.outputs;
+    rows.iter().flat_map(|&r| table.probabilities[r * n..(r + 1) * n].iter().map(|&p| f64::from(p))).collect()
+}
+
+/// The baseline: each network, then the ensembles, mapped to the local labels. All tables have the same outputs.
+#[must_use]
+pub fn baseline(
+    names: &[&str],
+    tables: &[EmbeddingTable],
+    rows: &[usize],
+    map: &SourceMap,
+    ensembles: &[Ensemble],
+) -> Vec<Predictions> {
+    let raw = |(name, table): (&&str, &EmbeddingTable)| Predictions {
+        approach: "Baseline".to_owned(),
+        source: (*name).to_owned(),
+        probabilities: outputs_of(table, rows),
+    };
+    let mut all: Vec<Predictions> = names.iter().zip(tables).map(raw).collect();
+    if all.len() > 1 {
+        let combined: Vec<_> = ensembles.iter().map(|e| e.combine(&all)).collect();
+        all.extend(combined);
+    }
+    let outputs = tables.first().map_or(1, |t| t.outputs);
+    all.iter_mut().for_each(|p| p.probabilities = map.apply(&p.probabilities, outputs));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cohort::LabelSet;
+
+    #[test]
+    fn groups_come_from_the_map_or_from_equal_names() {
+        let local = ["Pleura", "no finding", "Scoliosis"].map(str::to_owned);
+        let source = LabelSet::chexpert().labels;
+        let map = SourceMap::new(&local, &source, &LabelMap::chexpert_to_hum_cxr());
+        let row: Vec<f64> = (0..14).map(|i| f64::from(i) / 100.0).collect();
+        let at = |name: &str| row[source.iter().position(|s| s == name).expect("a CheXpert label")];
+        let expected = [at("Pleural Effusion").max(at("Pleural Other")), at("No Finding"), 0.5];
+        assert_eq!(map.apply(&row, 14), expected);
+        assert!(map.any() && map.unknown()[2].is_some() && map.unknown()[0].is_none());
+        assert!(!SourceMap::new(&local[2..], &source, &LabelMap::chexpert_to_hum_cxr()).any());
+    }
+}
