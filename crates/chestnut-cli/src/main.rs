@@ -48,6 +48,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Compare(a) => commands::compare::run(&a),
         Command::Demo(a) => commands::demo::run(&a),
         Command::Phantom(a) => commands::phantom::run(&a),
+        Command::Explain(a) => commands::explain::run(&a),
         Command::Doctor(a) => commands::doctor::run(&a),
         Command::Models(a) => commands::models::run(&a),
         Command::Bench(a) => commands::bench::run(&a),

@@ -16,7 +16,17 @@ use std::time::{Duration, Instant};
 const LABELS: [&str; 7] = ["Pleura", "Device", "PNX", "Cardiac", "Lung", "Bone", "Normal"];
 const NETS: &str = "seeded:densenet121,seeded:xception";
 const NET_NAMES: [&str; 2] = ["seeded:densenet121", "seeded:xception"];
-const METHODS: [&str; 4] = ["seeded:densenet121", "seeded:xception", "Average", "Entropy"];
+const METHODS: [&str; 9] = [
+    "seeded:densenet121",
+    "seeded:xception",
+    "Average",
+    "Entropy",
+    "seeded:densenet121",
+    "seeded:xception",
+    "Average",
+    "Entropy",
+    "Stacking",
+];
 
 /// A study of 40 phantoms, embedded with two networks and compared; `threads` for the image pipeline.
 fn study(scratch: &Scratch, name: &str, threads: &str) {
@@ -99,7 +109,8 @@ fn no_patient_is_in_two_parts() {
     let predictions = s.table("study/predictions.csv");
     let column = |name: &str| predictions[0].iter().position(|c| c == name).unwrap_or_else(|| panic!("no {name}"));
     let (image, probability) = (column("image"), column("probability"));
-    assert_eq!(predictions.len() - 1, test.len() * LABELS.len());
+    // One network: its forest and its fine-tuned head.
+    assert_eq!(predictions.len() - 1, 2 * test.len() * LABELS.len());
     for row in &predictions[1..] {
         assert!(test.contains(&row[image].as_str()), "{row:?}");
         let p: f64 = row[probability].parse().expect("a number");
@@ -145,7 +156,7 @@ fn results_as_json() {
             // An AUC, or the reason why there is none; and the numbers that it rests on.
             assert!(label["auc"].is_f64() != label["reason"].as_str().is_some_and(|r| r.contains("not estimable")));
             let [positives, negatives] = ["positives", "negatives"].map(|k| label[k].as_u64().expect("a count"));
-            assert_eq!(positives + negatives, json["parts"][1]["images"].as_u64().expect("a count"));
+            assert_eq!(positives + negatives, json["parts"][2]["images"].as_u64().expect("a count"));
         }
     }
     let stored: serde_json::Value = serde_json::from_str(&s.text("study/metrics.json")).expect("metrics.json is JSON");

@@ -260,6 +260,12 @@ fn source_map(
     (same && full && map.any()).then_some(map)
 }
 
+/// Rows of the train, validation and test part of a study's first split.
+pub(crate) fn parts_of(cohort: &Cohort, settings: &SplitSettings) -> Result<[Vec<usize>; 3]> {
+    let parts = parts(cohort, settings, 0)?;
+    Ok([parts.train, parts.validation, parts.test])
+}
+
 /// Rows of each part of one split.
 struct Parts {
     train: Vec<usize>,

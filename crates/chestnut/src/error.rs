@@ -70,6 +70,9 @@ pub enum Error {
     /// Nearest neighbours.
     #[error(transparent)]
     Neighbours(#[from] chestnut_forest::NeighboursError),
+    /// Heat maps.
+    #[error(transparent)]
+    Explain(#[from] crate::explain::ExplainError),
     /// The phantom.
     #[error(transparent)]
     Phantom(#[from] crate::phantom::PhantomError),

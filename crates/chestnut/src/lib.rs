@@ -25,6 +25,7 @@ pub mod doctor;
 pub mod embed;
 pub mod error;
 pub mod evaluate;
+pub mod explain;
 pub mod fs;
 pub mod image;
 pub mod lock;

@@ -5,6 +5,7 @@ pub(crate) mod compare;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod embed;
+pub(crate) mod explain;
 pub(crate) mod ingest;
 pub(crate) mod models;
 pub(crate) mod phantom;

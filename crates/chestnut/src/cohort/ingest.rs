@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 
 use super::duplicates::{Copies, Settled, SharedPicture, settle};
-use super::join::join;
+use super::join::{FileKeys, HeaderKeys, join};
 use super::labels::{ColumnNames, LabelRow, read_labels};
 use super::view::{ViewFilter, is_chest, known_view};
 use super::{BlankPolicy, Cohort, CohortError, CohortImage, LabelSet, Reject, Stage, pseudonym};
@@ -114,8 +114,20 @@ pub fn ingest(
     let has_patients = table.has_patients;
     let mut folder = list_files(images, labels)?;
     warnings.append(&mut folder.warnings);
-    let ids: Vec<String> = folder.files.iter().map(|(id, _)| id.clone()).collect();
-    let mut joined = join(&ids, table);
+    // Headers are read only if the table is keyed by what stands in them.
+    let with_headers = table.key_kind.needs_header();
+    let keys = |(id, path): &(String, PathBuf)| {
+        let facts = || image::read_bytes(path).and_then(|bytes| image::dicom::facts(&bytes)).ok();
+        let header = with_headers.then(facts).flatten().map(|f| HeaderKeys {
+            accession: f.accession,
+            study_uid: f.study_uid,
+            patient_id: f.patient_id,
+            sop_uid: f.sop_uid,
+        });
+        FileKeys { id: id.clone(), header }
+    };
+    let files: Vec<FileKeys> = folder.files.par_iter().map(keys).collect();
+    let mut joined = join(&files, table);
     warnings.append(&mut joined.warnings);
     let mut rejects = folder.rejects;
     rejects.append(&mut joined.rejects);

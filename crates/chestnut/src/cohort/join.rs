@@ -1,13 +1,16 @@
 //! Which row of the table belongs to which file of the folder.
 //!
-//! A row names its image by a path, a file name, or a file name without its extension. The exact
+//! A row names a study or a patient as DICOM headers do (`header`), or its image by a path, a file name, or a file name without its extension. The exact
 //! path wins; otherwise one path must end in the other; what could mean two files is refused, never
 //! guessed, because a label on the wrong image cannot be seen later. Every row and every file
 //! leaves here in a pair or with a reason.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod header;
 
-use super::labels::{LabelRow, LabelTable};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::labels::{KeyKind, LabelRow, LabelTable};
 use super::stored::quote;
 use super::{Reject, Stage};
 
@@ -17,10 +20,44 @@ const EXTENSIONS: [&str; 13] =
 /// Most names that one message lists.
 const MAX_NAMED: usize = 3;
 
+/// A file of the image folder, and what its header calls it.
+#[derive(Clone, Debug)]
+pub(crate) struct FileKeys {
+    /// Path below the image folder, with `/` between its parts; each once.
+    pub(crate) id: String,
+    /// `None` for a file without DICOM header, and where the table names files.
+    pub(crate) header: Option<HeaderKeys>,
+}
+
+/// The keys of a DICOM header, raw: they may identify a patient and are for joining only. Empty ones are `None`.
+#[derive(Clone, Default)]
+pub(crate) struct HeaderKeys {
+    /// (0008,0050).
+    pub(crate) accession: Option<String>,
+    /// (0020,000D).
+    pub(crate) study_uid: Option<String>,
+    /// (0010,0020).
+    pub(crate) patient_id: Option<String>,
+    /// (0008,0018).
+    pub(crate) sop_uid: Option<String>,
+}
+
+impl fmt::Debug for HeaderKeys {
+    /// Which keys there are, not what they are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeaderKeys")
+            .field("accession", &self.accession.is_some())
+            .field("study_uid", &self.study_uid.is_some())
+            .field("patient_id", &self.patient_id.is_some())
+            .field("sop_uid", &self.sop_uid.is_some())
+            .finish()
+    }
+}
+
 /// Rows and files brought together.
 #[derive(Debug, Default)]
 pub(crate) struct Joined {
-    /// Index of the file and its row.
+    /// Index of the file and its row; a row about a study stands at each of its files.
     pub(crate) pairs: BTreeMap<usize, LabelRow>,
     /// Every file and every row that is in no pair.
     pub(crate) rejects: Vec<Reject>,
@@ -121,10 +158,33 @@ fn some_names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     text
 }
 
-/// Brings rows and files together. `files` are ids: relative paths with `/`, each once.
-pub(crate) fn join(files: &[String], table: LabelTable) -> Joined {
-    let whole = PathIndex::new(files.to_vec());
-    let bare = PathIndex::new(files.iter().map(|f| without_extension(f).to_owned()).collect());
+/// Brings rows and files together.
+pub(crate) fn join(files: &[FileKeys], table: LabelTable) -> Joined {
+    if table.key_kind.needs_header() { header::join(files, table) } else { join_by_name(files, table) }
+}
+
+/// How a table and its rows are called in messages.
+#[derive(Clone, Copy)]
+struct Wording<'a> {
+    table: &'a str,
+    kind: KeyKind,
+}
+
+impl Wording<'_> {
+    /// A row as an item of `rejects.csv`: its file name, or its number where the key may identify a patient.
+    fn item(&self, key: &str, row: u64) -> String {
+        if self.kind.needs_header() { format!("row {row}") } else { key.to_owned() }
+    }
+
+    fn refuse(&self, key: &str, row: u64, reason: String) -> Reject {
+        Reject { item: self.item(key, row), row: Some(row), stage: Stage::Row, reason }
+    }
+}
+
+/// Rows that name files.
+fn join_by_name(files: &[FileKeys], table: LabelTable) -> Joined {
+    let whole = PathIndex::new(files.iter().map(|f| f.id.clone()).collect());
+    let bare = PathIndex::new(files.iter().map(|f| without_extension(&f.id).to_owned()).collect());
     let mut joined = Joined::default();
     let keys = table.rows.iter().map(|r| r.key.as_str()).chain(table.refused.iter().map(|r| r.key.as_str()));
     let shared = names_of_several_keys(keys);
@@ -147,18 +207,13 @@ pub(crate) fn join(files: &[String], table: LabelTable) -> Joined {
     let mut bad: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
     let mut unclear: BTreeMap<usize, u64> = BTreeMap::new();
     let mut elsewhere = 0usize;
-    let name = &table.name;
-    let refuse_row = |item: &str, row: u64, reason: String| Reject {
-        item: item.to_owned(),
-        row: Some(row),
-        stage: Stage::Row,
-        reason,
-    };
+    let name = table.name.as_str();
+    let wording = Wording { table: name, kind: table.key_kind };
     for refused in table.refused {
         if let Found::File(file) | Found::Elsewhere(file) = find(&refused.key) {
             bad.entry(file).or_default().push(refused.row);
         }
-        joined.rejects.push(refuse_row(&refused.key, refused.row, refused.reason));
+        joined.rejects.push(wording.refuse(&refused.key, refused.row, refused.reason));
     }
     for row in table.rows {
         match find(&row.key) {
@@ -170,22 +225,22 @@ pub(crate) fn join(files: &[String], table: LabelTable) -> Joined {
             Found::Nothing => {
                 let reason =
                     format!("{name} row {}: no such image in the folder; add the image or remove the row", row.row);
-                joined.rejects.push(refuse_row(&row.key, row.row, reason));
+                joined.rejects.push(wording.refuse(&row.key, row.row, reason));
             }
             Found::Several(hits) => {
-                let names = some_names(hits.iter().map(|&f| files[f].as_str()));
+                let names = some_names(hits.iter().map(|&f| files[f].id.as_str()));
                 let reason = format!("{name} row {}: it could mean {names}; give the path of the image", row.row);
                 for file in hits {
                     unclear.entry(file).or_insert(row.row);
                 }
-                joined.rejects.push(refuse_row(&row.key, row.row, reason));
+                joined.rejects.push(wording.refuse(&row.key, row.row, reason));
             }
         }
     }
-    for (file, id) in files.iter().enumerate() {
+    for (file, FileKeys { id, .. }) in files.iter().enumerate() {
         let rows = good.remove(&file).unwrap_or_default();
         let refused = bad.remove(&file).unwrap_or_default();
-        match settle(name, rows, &refused, &mut joined.rejects) {
+        match settle(wording, rows, &refused, &mut joined.rejects) {
             Ok(Some(row)) => {
                 joined.pairs.insert(file, row);
             }
@@ -227,13 +282,14 @@ fn names_of_several_keys<'a>(keys: impl Iterator<Item = &'a str>) -> BTreeSet<St
     shared
 }
 
-/// The row of a file among those that name it; the others are refused. An error is the file's reason.
+/// The row among those that name one image or study; the others are refused. An error is the reason for its files.
 fn settle(
-    table: &str,
+    wording: Wording<'_>,
     rows: Vec<LabelRow>,
     refused: &[u64],
     rejects: &mut Vec<Reject>,
 ) -> Result<Option<LabelRow>, String> {
+    let (table, subject) = (wording.table, wording.kind.subject());
     let mut rows = rows.into_iter();
     let Some(first) = rows.next() else {
         return match refused.first() {
@@ -245,30 +301,29 @@ fn settle(
     let differs = others.iter().find_map(|other| difference(&first, other).map(|what| (other.row, what)));
     let conflict = match (differs, refused.first()) {
         (Some((row, what)), _) => {
-            Some(format!("rows {} and {row} of {table} name this image and differ in {what}", first.row))
+            Some(format!("rows {} and {row} of {table} name this {subject} and differ in {what}", first.row))
         }
         (None, Some(row)) => {
-            Some(format!("rows {} and {row} of {table} name this image and row {row} was refused", first.row))
+            Some(format!("rows {} and {row} of {table} name this {subject} and row {row} was refused", first.row))
         }
         (None, None) => None,
-    };
-    let mut refuse = |row: &LabelRow, reason: String| {
-        rejects.push(Reject { item: row.key.clone(), row: Some(row.row), stage: Stage::Row, reason });
     };
     if let Some(conflict) = conflict {
         let reason = format!("{conflict}; keep the right one");
         for row in std::iter::once(&first).chain(&others) {
-            refuse(row, format!("{} is named twice: {reason}", quote(&row.key)));
+            let named = if wording.kind.needs_header() { format!("the {subject}") } else { quote(&row.key) };
+            rejects.push(wording.refuse(&row.key, row.row, format!("{named} is named twice: {reason}")));
         }
         return Err(reason);
     }
     for other in &others {
-        refuse(other, format!("{table} row {}: the same as row {}, which is kept", other.row, first.row));
+        let reason = format!("{table} row {}: the same as row {}, which is kept", other.row, first.row);
+        rejects.push(wording.refuse(&other.key, other.row, reason));
     }
     Ok(Some(first))
 }
 
-/// What two rows for one image disagree on; never the values, which may name a patient.
+/// What two rows for one image or study disagree on; never the values, which may name a patient.
 fn difference(a: &LabelRow, b: &LabelRow) -> Option<&'static str> {
     if a.labels != b.labels {
         Some("a label")
@@ -284,77 +339,4 @@ fn difference(a: &LabelRow, b: &LabelRow) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::LabelSet;
-    use super::super::labels::{ColumnNames, parse_labels};
-    use super::*;
-
-    fn joined(files: &[&str], rows: &str) -> (Joined, usize) {
-        let text = format!("image,patient_id,A\n{rows}");
-        let set = LabelSet::new("s", &["A"]);
-        let table = parse_labels("t.csv", text.as_bytes(), &set, &ColumnNames::default()).expect("a table");
-        let rows = table.rows.len() + table.refused.len();
-        let files: Vec<String> = files.iter().map(|&f| f.to_owned()).collect();
-        (join(&files, table), rows)
-    }
-
-    fn pairs(joined: &Joined) -> Vec<(usize, u64)> {
-        joined.pairs.iter().map(|(&file, row)| (file, row.row)).collect()
-    }
-
-    #[test]
-    fn exact_path_then_ending_then_name_then_stem() {
-        let files = ["a.png", "p1/x.png", "p2/x.png", "scan.dcm", "1.2.840.5"];
-        let rows = "a.png,1,1\nroot/p1/x.png,1,1\n.\\p2\\x.png,1,0\nscan,1,1\n1.2.840.5,1,0\n";
-        let (result, _) = joined(&files, rows);
-        assert_eq!(pairs(&result), [(0, 2), (1, 3), (2, 4), (3, 5), (4, 6)]);
-        assert!(result.rejects.is_empty() && result.warnings.is_empty(), "{result:?}");
-    }
-
-    #[test]
-    fn what_could_mean_two_files_is_refused_for_all() {
-        let (result, _) = joined(&["p1/x.png", "p2/x.png", "y.jpg", "y.png"], "x.png,1,1\ny,1,1\n");
-        assert!(result.pairs.is_empty());
-        assert_eq!(result.rejects.len(), 6);
-        assert!(result.rejects[0].reason.contains("p1/x.png, p2/x.png"), "{:?}", result.rejects[0]);
-    }
-
-    #[test]
-    fn the_labels_of_another_folder_are_not_taken() {
-        // Two rows share the file name, so the name alone does not tell which is meant.
-        let (result, _) = joined(&["p1/x.png"], "p3/x.png,1,1\np4/x.png,1,0\n");
-        assert!(result.pairs.is_empty());
-        // One row and one file of that name: taken, and said.
-        let (result, _) = joined(&["p1/x.png"], "old/x.png,1,1\n");
-        assert_eq!((pairs(&result), result.warnings.len()), (vec![(0, 2)], 1));
-    }
-
-    #[test]
-    fn duplicate_rows() {
-        let (same, _) = joined(&["a.png"], "a.png,1,1\na,1,1\n");
-        assert_eq!(pairs(&same), [(0, 2)]);
-        assert_eq!((same.rejects.len(), same.rejects[0].row), (1, Some(3)));
-        for rows in ["a.png,1,1\na.png,1,0\n", "a.png,1,1\na.png,2,1\n", "a.png,1,1\na.png,1,oops\n"] {
-            let (conflict, _) = joined(&["a.png"], rows);
-            assert!(conflict.pairs.is_empty());
-            assert_eq!(conflict.rejects.len(), 3, "both rows and the file: {rows:?}");
-        }
-    }
-
-    #[test]
-    fn every_row_and_every_file_ends_once() {
-        let files = ["a.png", "b.png", "c/b.png", "d.png", "e.txt", "f.png"];
-        let rows = "a.png,1,1\nb.png,1,0\nb.png,1,0\nd.png,1,7\ngone.png,1,1\nf.png,1,1\nf,2,1\n,1,1\n";
-        let (result, row_count) = joined(&files, rows);
-        let mut seen_rows: Vec<u64> = result.pairs.values().map(|r| r.row).collect();
-        seen_rows.extend(result.rejects.iter().filter_map(|r| r.row));
-        seen_rows.sort_unstable();
-        assert_eq!(seen_rows, (2..2 + row_count as u64).collect::<Vec<_>>());
-        let mut seen_files: Vec<&str> = result.pairs.keys().map(|&f| files[f]).collect();
-        let refused = result.rejects.iter().filter(|r| r.stage == Stage::Labels);
-        seen_files.extend(refused.map(|r| r.item.as_str()));
-        seen_files.sort_unstable();
-        assert_eq!(seen_files, files);
-        assert_eq!(pairs(&result), [(0, 2), (1, 3)]);
-    }
-}
+mod tests;

@@ -91,6 +91,12 @@ impl LabelMap {
 }
 
 impl BoundMap {
+    /// Source outputs of each local label.
+    #[must_use]
+    pub fn groups(&self) -> &[Vec<usize>] {
+        &self.groups
+    }
+
     /// One value per local label: the maximum over its group; NaN if any member is NaN.
     ///
     /// # Panics

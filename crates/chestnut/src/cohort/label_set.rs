@@ -5,10 +5,15 @@
 //! became negatives; here a blank stays unknown unless the set says otherwise).
 //! Nothing here may guess the meaning of a value that the set does not state.
 
+mod values;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub(crate) use values::{DASH, Meaning, PLUS, fold};
+pub use values::{MAX_WORD_BYTES, MAX_WORDS, ValueWords};
 
 /// Most labels that a set may have.
 pub const MAX_LABELS: usize = 256;
@@ -30,7 +35,7 @@ pub enum BlankPolicy {
     Exclude,
 }
 
-/// What the value -1 means.
+/// What the value -1 means, and every word for undecided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UncertainPolicy {
@@ -77,6 +82,14 @@ pub enum LabelSetError {
         label: String,
         /// The set.
         name: String,
+    },
+    /// A word under `[values]` that is blank, too long or has two meanings.
+    #[error("[values] of the label set: the word {word:?} {problem}")]
+    Word {
+        /// The word.
+        word: String,
+        /// What is wrong.
+        problem: String,
     },
     /// No column of the table fits a label.
     #[error(
@@ -128,6 +141,9 @@ pub struct LabelSet {
     /// Other names of a label's column, tried after the label's own name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, Vec<String>>,
+    /// What words mean; by default yes, no and their like in some languages.
+    #[serde(default, skip_serializing_if = "ValueWords::is_default")]
+    pub values: ValueWords,
 }
 
 /// The 14 labels of CheXpert, in the order of every published network (protocol 1.1).
@@ -152,7 +168,7 @@ const CHEXPERT: [&str; 14] = [
 const HUM_CXR: [&str; 7] = ["Pleura", "Device", "PNX", "Cardiac", "Lung", "Bone", "Normal"];
 
 impl LabelSet {
-    /// A set with these labels, blanks unknown, -1 refused. Call [`LabelSet::check`] before use.
+    /// A set with these labels, blanks unknown, -1 refused, standard words known. Call [`LabelSet::check`] before use.
     #[must_use]
     pub fn new(name: &str, labels: &[&str]) -> Self {
         Self {
@@ -162,24 +178,26 @@ impl LabelSet {
             uncertain: UncertainPolicy::default(),
             blank_for: BTreeMap::new(),
             columns: BTreeMap::new(),
+            values: ValueWords::default(),
         }
     }
 
     /// CheXpert-14. A blank is a negative, as the authors trained and scored (protocol 1.1); -1 is
-    /// unknown, because neither of the published readings (U-Ones, U-Zeros) is a fact.
+    /// unknown, because neither of the published readings (U-Ones, U-Zeros) is a fact. Its tables hold no words.
     #[must_use]
     pub fn chexpert() -> Self {
         Self {
             blank: BlankPolicy::Negative,
             uncertain: UncertainPolicy::Unknown,
+            values: ValueWords::none(),
             ..Self::new("CheXpert-14", &CHEXPERT)
         }
     }
 
-    /// HUM-CXR-7, the paper's local set. Blanks are unknown.
+    /// HUM-CXR-7, the paper's local set. Blanks are unknown; its table holds no words.
     #[must_use]
     pub fn hum_cxr() -> Self {
-        Self::new("HUM-CXR-7", &HUM_CXR)
+        Self { values: ValueWords::none(), ..Self::new("HUM-CXR-7", &HUM_CXR) }
     }
 
     /// A ready-made set by its name: `chexpert`, `CheXpert-14`, `hum-cxr` or `HUM-CXR-7`.
@@ -203,7 +221,7 @@ impl LabelSet {
         Ok(set)
     }
 
-    /// Reads a set from TOML: `name`, `labels`, and optionally `blank`, `uncertain`, `[blank_for]`, `[columns]`.
+    /// Reads a set from TOML: `name`, `labels`, and optionally `blank`, `uncertain`, `[blank_for]`, `[columns]`, `[values]`.
     ///
     /// # Errors
     /// [`LabelSetError`] naming the field or label at fault.
@@ -242,7 +260,7 @@ impl LabelSet {
                 return Err(LabelSetError::Stranger { field, label: stranger.clone(), name: self.name.clone() });
             }
         }
-        Ok(())
+        self.values.check()
     }
 
     /// What an empty cell of `label` means.
@@ -345,6 +363,20 @@ mod tests {
         assert_eq!(LabelSet::from_columns(&["view"]), Err(LabelSetError::Name("view".to_owned())));
         let stranger = LabelSet::from_toml("name = \"x\"\nlabels = [\"A\"]\n[columns]\nB = [\"b\"]");
         assert!(matches!(stranger, Err(LabelSetError::Stranger { .. })));
+    }
+
+    #[test]
+    fn the_words_of_a_set_survive_toml_and_are_checked() {
+        let text = "name = \"ours\"\nlabels = [\"A\"]\n[values]\npositive = [\"Nachweis\"]\nunknown = [\"-\"]\n";
+        let set = LabelSet::from_toml(text).expect("valid");
+        assert_eq!((set.values.positive.as_slice(), set.values.standard), (&["Nachweis".to_owned()][..], true));
+        for set in [set, LabelSet::chexpert(), LabelSet::hum_cxr(), LabelSet::new("plain", &["A"])] {
+            assert_eq!(LabelSet::from_toml(&toml::to_string_pretty(&set).expect("serialises")).expect("valid"), set);
+        }
+        let strange = text.replace("unknown", "unknwon");
+        assert!(matches!(LabelSet::from_toml(&strange), Err(LabelSetError::Toml(_))));
+        let twice = text.replace("unknown = [\"-\"]", "negative = [\"nachweis\"]");
+        assert!(matches!(LabelSet::from_toml(&twice), Err(LabelSetError::Word { .. })));
     }
 
     #[test]

@@ -1,12 +1,18 @@
-//! The labels table: one row per image, 0, 1 or blank per label.
+//! The labels table: one row per image or study, 0, 1, blank or a known word per label.
 //!
 //! A value that is none of these refuses its row, with file, row, column and value, because a silent
-//! guess would end in a published number. What a blank or -1 means is the label set's to say
+//! guess would end in a published number. What a blank, -1 or a word means is the label set's to say
 //! (protocol 1.1). Which row belongs to which image is decided in `join`; nothing here looks at images.
 
+mod key;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::label_set::{BlankPolicy, LabelSet, UncertainPolicy, plain};
+pub use key::KeyKind;
+
+use super::label_set::{BlankPolicy, DASH, LabelSet, Meaning, PLUS, UncertainPolicy, fold, plain};
 use super::stored::quote;
 use super::table::{Table, TableRow, parse_table, read_bounded};
 use super::view::known_view;
@@ -14,13 +20,13 @@ use super::{CohortError, Label};
 
 /// Ages above this are refused as slips of the pen (published tables hold 414).
 const MAX_AGE_YEARS: f32 = 130.0;
-/// Longest file name or patient id in the table, bytes.
+/// Longest key or patient id in the table, bytes.
 const MAX_KEY_BYTES: usize = 4096;
 
 /// Columns named by the user instead of being found by their usual names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ColumnNames {
-    /// File name of the image.
+    /// File name of the image, or another key that [`KeyKind`] knows.
     pub key: Option<String>,
     /// Patient id.
     pub patient: Option<String>,
@@ -37,7 +43,7 @@ pub struct ColumnNames {
 pub struct LabelRow {
     /// Line of the table, the header being line 1.
     pub row: u64,
-    /// File name or path as written.
+    /// File name, path or other key ([`LabelTable::key_kind`]) as written.
     pub key: String,
     /// Patient id as written.
     pub patient: Option<String>,
@@ -56,7 +62,7 @@ pub struct LabelRow {
 pub struct RefusedRow {
     /// Line of the table, the header being line 1.
     pub row: u64,
-    /// File name or path as written; empty if there is none.
+    /// Key as written; empty if there is none.
     pub key: String,
     /// Why, naming table, row and column.
     pub reason: String,
@@ -75,11 +81,11 @@ pub struct LabelTable {
     pub warnings: Vec<String>,
     /// Whether there is a column of patient ids.
     pub has_patients: bool,
+    /// What the keys of the rows are.
+    pub key_kind: KeyKind,
 }
 
 /// Usual names of the columns, compared without case, spaces and punctuation; earlier ones win.
-const KEY_NAMES: [&str; 9] =
-    ["image", "imageindex", "imageid", "filename", "file", "path", "imagepath", "imagefile", "imagename"];
 const PATIENT_NAMES: [&str; 5] = ["patientid", "patient", "subjectid", "patientnumber", "subject"];
 const VIEW_NAMES: [&str; 5] = ["view", "viewposition", "projection", "frontallateral", "appa"];
 const SEX_NAMES: [&str; 4] = ["sex", "patientsex", "gender", "patientgender"];
@@ -88,6 +94,7 @@ const AGE_NAMES: [&str; 4] = ["age", "ageyears", "patientage", "ageinyears"];
 /// Where the columns are.
 struct Columns {
     key: usize,
+    key_kind: KeyKind,
     patient: Option<usize>,
     view: Option<usize>,
     sex: Option<usize>,
@@ -129,17 +136,23 @@ pub fn parse_labels(
     set.check()?;
     let table = parse_table(name, content)?;
     let columns = find_columns(name, &table, set, names)?;
-    let mut result =
-        LabelTable { name: name.to_owned(), has_patients: columns.patient.is_some(), ..LabelTable::default() };
+    let values = Values::of(&table, set, &columns);
+    let mut result = LabelTable {
+        name: name.to_owned(),
+        has_patients: columns.patient.is_some(),
+        key_kind: columns.key_kind,
+        warnings: table.warnings.clone(),
+        ..LabelTable::default()
+    };
     let mut odd_ages = 0usize;
     let mut odd_sexes = 0usize;
     for row in &table.rows {
         let key = row.cells.get(columns.key).unwrap_or("").trim();
-        match read_row(&table, row, set, &columns) {
+        match read_row(&table, row, &values, &columns) {
             Ok(labels) => {
                 let cell = |column: Option<usize>| column.and_then(|c| row.cells.get(c)).unwrap_or("").trim();
                 let (age, sex) = (cell(columns.age), cell(columns.sex));
-                let (age_years, sex_letter) = (parse_age(age), parse_sex(sex));
+                let (age_years, sex_letter) = (parse_age(age, values.decimal_comma), parse_sex(sex));
                 odd_ages += usize::from(age_years.is_none() && known_view(age).is_some());
                 odd_sexes += usize::from(sex_letter.is_none() && known_view(sex).is_some());
                 result.rows.push(LabelRow {
@@ -197,11 +210,21 @@ fn find_columns(name: &str, table: &Table, set: &LabelSet, names: &ColumnNames) 
         }
         None => Ok(usual.iter().find_map(|u| (0..header.len()).find(|&c| plain(&header[c]) == *u))),
     };
-    let key = find(&names.key, &KEY_NAMES, "--key COLUMN")?
-        .ok_or_else(|| error("no column holds the file name of the image".to_owned(), "--key COLUMN"))?;
+    let (key, key_kind) = match find(&names.key, &[], "--key COLUMN")? {
+        Some(key) => {
+            let cells = table.rows.iter().filter_map(|row| row.cells.get(key));
+            (key, KeyKind::of_column(&header[key], cells))
+        }
+        None => KeyKind::find(header).ok_or_else(|| {
+            let problem = "no column names the image (file name, accession number, StudyInstanceUID, SOPInstanceUID or patient id)";
+            error(problem.to_owned(), "--key COLUMN")
+        })?,
+    };
+    let patient = find(&names.patient, &PATIENT_NAMES, "--patient COLUMN")?;
     Ok(Columns {
         key,
-        patient: find(&names.patient, &PATIENT_NAMES, "--patient COLUMN")?,
+        key_kind,
+        patient: patient.or((key_kind == KeyKind::PatientId).then_some(key)),
         view: find(&names.view, &VIEW_NAMES, "--view-column COLUMN")?,
         sex: find(&names.sex, &SEX_NAMES, "--sex COLUMN")?,
         age: find(&names.age, &AGE_NAMES, "--age COLUMN")?,
@@ -210,56 +233,95 @@ fn find_columns(name: &str, table: &Table, set: &LabelSet, names: &ColumnNames) 
 }
 
 /// The labels of a row, or why the row is refused.
-fn read_row(table: &Table, row: &TableRow, set: &LabelSet, columns: &Columns) -> Result<Vec<Label>, String> {
+fn read_row(table: &Table, row: &TableRow, values: &Values<'_>, columns: &Columns) -> Result<Vec<Label>, String> {
     if let Some(fault) = &row.fault {
         return Err(fault.clone());
     }
     let text = |column: usize| row.cells.get(column).unwrap_or("").trim();
-    let key = text(columns.key);
+    let (key, kind) = (text(columns.key), columns.key_kind.describe());
     if key.is_empty() {
-        return Err(format!("no file name in column {}", table.header[columns.key]));
+        return Err(format!("no {kind} in column {}", table.header[columns.key]));
     }
     let patient = columns.patient.map_or("", text);
     if key.len().max(patient.len()) > MAX_KEY_BYTES {
-        return Err(format!("a file name or patient id is longer than {MAX_KEY_BYTES} bytes"));
+        return Err(format!("a {kind} or patient id is longer than {MAX_KEY_BYTES} bytes"));
     }
-    let mut labels = Vec::with_capacity(set.labels.len());
-    for (label, &column) in set.labels.iter().zip(&columns.labels) {
-        let value = parse_label(text(column), set.blank_policy(label), set.uncertain);
+    let mut labels = Vec::with_capacity(values.set.labels.len());
+    for (label, &column) in values.set.labels.iter().zip(&columns.labels) {
+        let value = values.label(text(column), values.set.blank_policy(label));
         labels.push(value.map_err(|why| format!("column {}: {why}", table.header[column]))?);
     }
     Ok(labels)
 }
 
-fn parse_label(text: &str, blank: BlankPolicy, uncertain: UncertainPolicy) -> Result<Label, String> {
-    if text.is_empty() {
-        return match blank {
-            BlankPolicy::Unknown => Ok(Label::Unknown),
-            BlankPolicy::Negative => Ok(Label::Negative),
-            BlankPolicy::Exclude => Err("it is blank, and the label set refuses such rows".to_owned()),
-        };
+/// What the cells of one table mean.
+struct Values<'a> {
+    set: &'a LabelSet,
+    words: BTreeMap<String, Meaning>,
+    /// `1,0` is a number. Not where commas stand between the cells: a quoted one may be anything.
+    decimal_comma: bool,
+}
+
+impl<'a> Values<'a> {
+    fn of(table: &Table, set: &'a LabelSet, columns: &Columns) -> Self {
+        // A dash is the opposite of a plus only where there are pluses; alone it may mean "not read".
+        let is_plus =
+            |row: &TableRow| columns.labels.iter().any(|&c| row.cells.get(c).is_some_and(|t| t.trim() == PLUS));
+        let words = set.values.meanings(table.rows.iter().any(is_plus));
+        Self { set, words, decimal_comma: table.delimiter != b',' }
     }
-    let number = text.parse::<f64>().unwrap_or(f64::NAN);
-    if number == 0.0 {
-        Ok(Label::Negative)
-    } else if number == 1.0 {
-        Ok(Label::Positive)
-    } else if number == -1.0 {
-        match uncertain {
-            UncertainPolicy::Unknown => Ok(Label::Unknown),
-            UncertainPolicy::Negative => Ok(Label::Negative),
-            UncertainPolicy::Positive => Ok(Label::Positive),
-            UncertainPolicy::Refuse => {
-                Err("the value -1 (uncertain) needs a policy: set uncertain = \"unknown\" in the label set".to_owned())
-            }
+
+    fn label(&self, text: &str, blank: BlankPolicy) -> Result<Label, String> {
+        if text.is_empty() {
+            return match blank {
+                BlankPolicy::Unknown => Ok(Label::Unknown),
+                BlankPolicy::Negative => Ok(Label::Negative),
+                BlankPolicy::Exclude => Err("it is blank, and the label set refuses such rows".to_owned()),
+            };
         }
-    } else {
-        Err(format!("the value {} is neither 0, 1 nor blank; correct it or leave it blank", quote(text)))
+        let meaning = self.words.get(&fold(text)).copied().or_else(|| self.number(text));
+        match (meaning, self.set.uncertain) {
+            (Some(Meaning::Positive), _) | (Some(Meaning::Uncertain), UncertainPolicy::Positive) => Ok(Label::Positive),
+            (Some(Meaning::Negative), _) | (Some(Meaning::Uncertain), UncertainPolicy::Negative) => Ok(Label::Negative),
+            (Some(Meaning::Unknown), _) | (Some(Meaning::Uncertain), UncertainPolicy::Unknown) => Ok(Label::Unknown),
+            (Some(Meaning::Uncertain), UncertainPolicy::Refuse) => Err(format!(
+                "the value {} (uncertain) needs a policy: set uncertain = \"unknown\" in the label set",
+                quote(text)
+            )),
+            (None, _) if fold(text) == DASH && self.set.values.standard => Err(
+                "a dash is neither 0, 1 nor blank: it may mean absent or not read; say which under [values] of a --label-set FILE.toml, negative = [\"-\"] or unknown = [\"-\"]"
+                    .to_owned(),
+            ),
+            (None, _) => Err(format!(
+                "the value {} is neither 0, 1 nor blank nor a known word; correct it, leave it blank, or say what it means under [values] of a --label-set FILE.toml",
+                quote(text)
+            )),
+        }
+    }
+
+    /// 1, 0 or -1, in any spelling of the number.
+    fn number(&self, text: &str) -> Option<Meaning> {
+        let number = decimal(text, self.decimal_comma).parse::<f64>().ok()?;
+        if number == 0.0 {
+            Some(Meaning::Negative)
+        } else if number == 1.0 {
+            Some(Meaning::Positive)
+        } else if number == -1.0 {
+            Some(Meaning::Uncertain)
+        } else {
+            None
+        }
     }
 }
 
-/// Years from `77`, `34.0` or DICOM's `058Y`, `011M`, `003W`, `020D`; `None` if blank or absurd.
-fn parse_age(text: &str) -> Option<f32> {
+/// A number with its one decimal comma as a point, where commas may be decimal.
+fn decimal(text: &str, decimal_comma: bool) -> Cow<'_, str> {
+    let is_decimal = decimal_comma && text.matches(',').count() == 1 && !text.contains('.');
+    if is_decimal { Cow::Owned(text.replace(',', ".")) } else { Cow::Borrowed(text) }
+}
+
+/// Years from `77`, `34.0`, `63,5` or DICOM's `058Y`, `011M`, `003W`, `020D`; `None` if blank or absurd.
+fn parse_age(text: &str, decimal_comma: bool) -> Option<f32> {
     let (digits, years) = match text.char_indices().next_back()? {
         (at, 'Y' | 'y') => (&text[..at], 1.0),
         (at, 'M' | 'm') => (&text[..at], 1.0 / 12.0),
@@ -267,85 +329,21 @@ fn parse_age(text: &str) -> Option<f32> {
         (at, 'D' | 'd') => (&text[..at], 1.0 / 365.25),
         _ => (text, 1.0),
     };
-    let age = digits.parse::<f32>().ok()? * years;
+    let age = decimal(digits, decimal_comma).parse::<f32>().ok()? * years;
     (0.0..=MAX_AGE_YEARS).contains(&age).then_some(age)
 }
 
-/// `M`, `F` or `O` from a letter or an English word; `None` otherwise.
+/// `M`, `F` or `O` from a letter or a word; `None` otherwise.
 fn parse_sex(text: &str) -> Option<char> {
-    match plain(text).as_str() {
-        "m" | "male" | "man" => Some('M'),
-        "f" | "female" | "woman" => Some('F'),
-        "o" | "other" => Some('O'),
+    match plain(&fold(text)).as_str() {
+        "m" | "male" | "man" | "maschio" | "uomo" | "mannlich" | "mann" | "homme" | "hombre" | "masculino" => Some('M'),
+        "f" | "female" | "woman" | "femmina" | "donna" | "weiblich" | "w" | "frau" | "femme" | "mujer" | "femenino" => {
+            Some('F')
+        }
+        "o" | "other" | "d" | "divers" => Some('O'),
         _ => None,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str, set: &LabelSet) -> Result<LabelTable, CohortError> {
-        parse_labels("labels.csv", text.as_bytes(), set, &ColumnNames::default())
-    }
-
-    #[test]
-    fn a_usual_table() {
-        let text = "Image Index;Patient ID;View Position;Patient Age;Patient Gender;No_Finding;PNX\n\
-                    a.png; 7 ;AP Supine;058Y;male;1;0.0\n\
-                    b.png;;;;;0; \n";
-        let table = parse(text, &LabelSet::new("s", &["PNX", "No Finding"])).expect("a table");
-        assert!(table.has_patients && table.refused.is_empty() && table.warnings.is_empty());
-        let first = &table.rows[0];
-        assert_eq!((first.row, first.key.as_str(), first.patient.as_deref()), (2, "a.png", Some("7")));
-        assert_eq!((first.view.as_deref(), first.sex, first.age_years), (Some("AP Supine"), Some('M'), Some(58.0)));
-        assert_eq!(first.labels, [Label::Negative, Label::Positive]);
-        let second = &table.rows[1];
-        assert_eq!((second.patient.as_deref(), second.view.as_deref(), second.sex), (None, None, None));
-        assert_eq!(second.labels, [Label::Unknown, Label::Negative], "a blank is unknown, not negative");
-    }
-
-    #[test]
-    fn a_bad_value_refuses_its_row_only_and_is_named() {
-        let set = LabelSet::new("s", &["PNX"]);
-        let table = parse("file,PNX\na,1\nb,2\nc,yes\nd,nan\n,1\ne,-1\nf,0\n", &set).expect("a table");
-        assert_eq!(table.rows.iter().map(|r| r.key.as_str()).collect::<Vec<_>>(), ["a", "f"]);
-        let rows: Vec<u64> = table.refused.iter().map(|r| r.row).collect();
-        assert_eq!(rows, [3, 4, 5, 6, 7]);
-        let reason = &table.refused[0].reason;
-        assert!(["labels.csv row 3", "column PNX", "\"2\""].iter().all(|part| reason.contains(part)), "{reason}");
-        assert!(!table.has_patients);
-    }
-
-    #[test]
-    fn blank_and_uncertain_follow_the_policy() {
-        let mut set = LabelSet::new("s", &["A", "B"]);
-        set.blank = BlankPolicy::Negative;
-        set.blank_for.insert("B".to_owned(), BlankPolicy::Exclude);
-        set.uncertain = UncertainPolicy::Positive;
-        let table = parse("image,A,B\nx,,-1.0\ny,1,\n", &set).expect("a table");
-        assert_eq!(table.rows.len(), 1);
-        assert_eq!(table.rows[0].labels, [Label::Negative, Label::Positive]);
-        assert!(table.refused[0].reason.contains("column B"));
-    }
-
-    #[test]
-    fn columns_that_are_missing_or_named() {
-        let set = LabelSet::new("s", &["A"]);
-        let error = parse("picture,A\nx,1\n", &set).expect_err("no key column");
-        assert!(error.to_string().contains("--key") && error.to_string().contains("picture"), "{error}");
-        let names = ColumnNames { key: Some("Picture".to_owned()), ..ColumnNames::default() };
-        let table = parse_labels("t", b"picture,A\nx,1\n", &set, &names).expect("named");
-        assert_eq!(table.rows[0].key, "x");
-        let error = parse("image,B\nx,1\n", &set).expect_err("no label column");
-        assert!(error.to_string().contains("\"A\""), "{error}");
-    }
-
-    #[test]
-    fn odd_ages_and_sexes_are_unknown_and_counted() {
-        let set = LabelSet::new("s", &["A"]);
-        let table = parse("image,age,sex,A\nx,414,?!x,1\ny,-3,F,1\nz,006M,,1\n", &set).expect("a table");
-        assert_eq!(table.rows.iter().map(|r| r.age_years).collect::<Vec<_>>(), [None, None, Some(0.5)]);
-        assert_eq!(table.warnings.len(), 2, "{:?}", table.warnings);
-    }
-}
+mod tests;

@@ -1,8 +1,11 @@
 //! Delimited text from outside, read within limits.
 //!
-//! Hospital exports come with commas, semicolons or tabs, with or without a byte order mark, and
-//! with rows that are too short or not UTF-8. One bad row is kept as bad, with its row number and
-//! the reason, and never stops the table. This module knows nothing of labels.
+//! Hospital exports come with commas, semicolons or tabs, in several encodings (`encoding`), with
+//! Excel's `sep=;` line, with empty columns at the end, and with rows that are too short or not UTF-8.
+//! One bad row is kept as bad, with its row number and the reason, and never stops the table. This
+//! module knows nothing of labels.
+
+mod encoding;
 
 use std::fs::File;
 use std::io::Read;
@@ -39,9 +42,17 @@ pub enum TableError {
         /// Its size.
         bytes: u64,
     },
-    /// UTF-16 or other text that is not UTF-8.
-    #[error("the header of {name} is not UTF-8 text; save the table as \"CSV UTF-8\"")]
+    /// No text, or text of another code page.
+    #[error("{name} is not text in UTF-8, UTF-16 or Windows-1252; save the table as \"CSV UTF-8\"")]
     Encoding {
+        /// File name.
+        name: String,
+    },
+    /// A workbook of Excel or LibreOffice, or a web page under such a name.
+    #[error(
+        "{name} is a workbook or a web page, not a table as text; open it in Excel (File, Save As, \"CSV UTF-8\") or LibreOffice (File, Save As, \"Text CSV\") and give the new file"
+    )]
+    Workbook {
         /// File name.
         name: String,
     },
@@ -74,7 +85,7 @@ pub enum TableError {
 /// One row: where it stands, and its cells or why it cannot be used.
 #[derive(Debug)]
 pub(crate) struct TableRow {
-    /// Line of the file on which the row begins, the header being line 1: what an editor and a spreadsheet show.
+    /// Line of the file on which the row begins, the first line being 1: what an editor shows.
     pub(crate) row: u64,
     /// As many cells as the header has, at least; bytes that are not UTF-8 are replaced in a bad row.
     pub(crate) cells: StringRecord,
@@ -85,8 +96,13 @@ pub(crate) struct TableRow {
 /// A table with a header.
 #[derive(Debug)]
 pub(crate) struct Table {
+    /// Names of the columns; columns without a name at the end are left out.
     pub(crate) header: Vec<String>,
     pub(crate) rows: Vec<TableRow>,
+    /// What stands between cells. With a comma there, no number is written with a decimal comma.
+    pub(crate) delimiter: u8,
+    /// Sentences for the summary.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Reads a whole file of at most [`MAX_TABLE_BYTES`].
@@ -106,31 +122,45 @@ pub(crate) fn read_bounded(path: &Path) -> Result<Vec<u8>, TableError> {
     Ok(content)
 }
 
-/// Parses delimited text; the delimiter is the commonest of `,` `;` and tab in the header line.
+/// Parses delimited text from outside. The delimiter is that of a first line `sep=;` as Excel writes it, else the
+/// commonest of `,` `;` and tab in the header line.
 pub(crate) fn parse_table(name: &str, content: &[u8]) -> Result<Table, TableError> {
-    parse_delimited(name, content, sniff_delimiter(content))
+    let (content, warning) = encoding::decode(name, content)?;
+    let (delimiter, start) = stated_delimiter(&content).unwrap_or_else(|| (sniff_delimiter(&content), 0));
+    let mut table = parse_delimited(name, &content, start, delimiter)?;
+    table.warnings.extend(warning);
+    Ok(table)
 }
 
 /// Parses text that [`to_csv`] wrote: commas, whatever the names in the header hold.
 pub(crate) fn parse_stored(name: &str, content: &str) -> Result<Table, TableError> {
-    parse_delimited(name, content.as_bytes(), b',')
+    let content = content.strip_prefix('\u{feff}').unwrap_or(content);
+    parse_delimited(name, content.as_bytes(), 0, b',')
 }
 
-fn parse_delimited(name: &str, content: &[u8], delimiter: u8) -> Result<Table, TableError> {
-    let content = content.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(content);
+/// Parses `content` from byte `start`; rows are numbered by the lines of all of it.
+fn parse_delimited(name: &str, content: &[u8], start: usize, delimiter: u8) -> Result<Table, TableError> {
     let malformed = |e: csv::Error| TableError::Malformed { name: name.to_owned(), reason: e.to_string() };
-    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(content);
+    let mut reader =
+        ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(&content[start..]);
     let mut record = ByteRecord::new();
     if !reader.read_byte_record(&mut record).map_err(malformed)? {
         return Err(TableError::Empty { name: name.to_owned() });
     }
-    if record.len() > MAX_TABLE_COLUMNS {
+    let width = record.len();
+    if width > MAX_TABLE_COLUMNS {
         return Err(too_many(name, "columns", MAX_TABLE_COLUMNS));
     }
-    let mut header = Vec::with_capacity(record.len());
+    let mut header = Vec::with_capacity(width);
     for cell in &record {
         let cell = std::str::from_utf8(cell).ok().filter(|c| !c.contains('\0'));
         header.push(cell.ok_or_else(|| TableError::Encoding { name: name.to_owned() })?.trim().to_owned());
+    }
+    while header.last().is_some_and(String::is_empty) {
+        header.pop();
+    }
+    if header.is_empty() {
+        return Err(TableError::Empty { name: name.to_owned() });
     }
     let mut rows = Vec::new();
     let mut lines = LineCounter { content, at: 0, line: 1 };
@@ -142,20 +172,21 @@ fn parse_delimited(name: &str, content: &[u8], delimiter: u8) -> Result<Table, T
         if rows.len() == MAX_TABLE_ROWS {
             return Err(too_many(name, "rows", MAX_TABLE_ROWS));
         }
-        let start = record.position().map_or(0, csv::Position::byte);
-        let row = lines.line_of_record(usize::try_from(start).unwrap_or(usize::MAX));
-        rows.push(check_row(row, &record, header.len()));
+        let at = record.position().map_or(0, csv::Position::byte);
+        let row = lines.line_of_record(usize::try_from(at).map_or(usize::MAX, |at| at.saturating_add(start)));
+        rows.push(check_row(row, &record, header.len(), width));
     }
-    Ok(Table { header, rows })
+    Ok(Table { header, rows, delimiter, warnings: Vec::new() })
 }
 
 fn too_many(name: &str, what: &'static str, limit: usize) -> TableError {
     TableError::TooMany { name: name.to_owned(), what, limit }
 }
 
-fn check_row(row: u64, record: &ByteRecord, columns: usize) -> TableRow {
+/// `columns` have a name; up to `width` stand in the header line, and what lies beyond must be empty.
+fn check_row(row: u64, record: &ByteRecord, columns: usize, width: usize) -> TableRow {
     let long = record.iter().any(|cell| cell.len() > MAX_FIELD_BYTES);
-    let surplus = record.iter().skip(columns).any(|cell| !cell.trim_ascii().is_empty());
+    let surplus = record.iter().skip(width).any(|cell| !cell.trim_ascii().is_empty());
     let (cells, utf8) = match StringRecord::from_byte_record(record.clone()) {
         Ok(cells) => (cells, true),
         Err(_) => (StringRecord::from_byte_record_lossy(record.clone()), false),
@@ -163,13 +194,25 @@ fn check_row(row: u64, record: &ByteRecord, columns: usize) -> TableRow {
     let fault = if long {
         Some(format!("a field is longer than {MAX_FIELD_BYTES} bytes; is a quotation mark left open?"))
     } else if cells.len() < columns || surplus {
-        Some(format!("it has {} fields and the header has {columns}", cells.len()))
+        Some(format!("it has {} fields and the header has {width}", cells.len()))
     } else if !utf8 {
         Some("it is not UTF-8 text; save the table as \"CSV UTF-8\"".to_owned())
     } else {
         None
     };
     TableRow { row, cells, fault }
+}
+
+/// The delimiter of a first line `sep=;`, and where the line after it begins.
+fn stated_delimiter(content: &[u8]) -> Option<(u8, usize)> {
+    let end = content.iter().position(|&b| matches!(b, b'\r' | b'\n'))?;
+    // The delimiter may itself be white space, and some systems quote the line.
+    let line = content[..end].strip_prefix(b"\"").unwrap_or(&content[..end]);
+    let (word, rest) = line.split_at_checked(4)?;
+    let rest = rest.strip_suffix(b"\"").unwrap_or(rest);
+    let (&[delimiter], true) = (rest, word.eq_ignore_ascii_case(b"sep=")) else { return None };
+    let start = if content[end..].starts_with(b"\r\n") { end + 2 } else { end + 1 };
+    matches!(delimiter, b',' | b';' | b'\t' | b'|').then_some((delimiter, start))
 }
 
 /// The delimiter that is commonest in the first line, outside quotation marks; a comma if there is none.
@@ -248,6 +291,35 @@ mod tests {
     }
 
     #[test]
+    fn a_stated_delimiter_wins_and_its_line_counts() {
+        for text in ["sep=;\r\na,x;b\r\n1;2\r\n", "\u{feff}SEP=\t\na,x,y\tb\n1\t2\n", "\"sep=|\"\na;x|b\n1|2\n"] {
+            let table = parse_table("t.csv", text.as_bytes()).expect("a table");
+            assert_eq!((table.header.len(), table.header[1].as_str()), (2, "b"), "{text:?}");
+            assert_eq!((table.rows[0].row, &table.rows[0].cells[1]), (3, "2"), "{text:?}");
+        }
+        // A column may be called so.
+        assert_eq!(parse_table("t.csv", b"sep=ab,c\n1,2\n").expect("a table").header, ["sep=ab", "c"]);
+        assert!(matches!(parse_table("t.csv", b"sep=;\n"), Err(TableError::Empty { .. })));
+    }
+
+    #[test]
+    fn empty_columns_and_rows_at_the_end_are_nothing() {
+        let table = parse_table("t.csv", b"a;b;; ;\n1;2;;;\n1;2\n1;2;note;;\n;;;;\n1;2;;;;;x\n").expect("a table");
+        assert_eq!(table.header, ["a", "b"]);
+        assert_eq!(table.delimiter, b';');
+        let good: Vec<bool> = table.rows.iter().map(|r| r.fault.is_none()).collect();
+        assert_eq!(good, [true, true, true, false], "an unnamed note is no fault, a cell beyond the header is");
+        assert!(matches!(parse_table("t.csv", b";;;\n1;2;3;4\n"), Err(TableError::Empty { .. })));
+    }
+
+    #[test]
+    fn windows_text_is_read_and_said() {
+        let table = parse_table("t.csv", b"Et\xE0;b\r\n\x80;2\r\n").expect("a table");
+        assert_eq!((table.header[0].as_str(), &table.rows[0].cells[0]), ("Età", "€"));
+        assert!(table.warnings[0].contains("Windows-1252"), "{:?}", table.warnings);
+    }
+
+    #[test]
     fn rows_count_as_an_editor_counts() {
         let table = parse_table("t.csv", b"a,b\n\"x\ny\",1\nz,2\n").expect("a table");
         assert_eq!(table.rows.iter().map(|r| r.row).collect::<Vec<_>>(), [2, 4]);
@@ -255,7 +327,8 @@ mod tests {
 
     #[test]
     fn bad_rows_are_kept_as_bad() {
-        let mut text = b"a,b\n1\n1,2,3\n1,2,\n\xFF,2\n".to_vec();
+        let mut text = "é,b\n1\n1,2,3\n1,2,\n".as_bytes().to_vec();
+        text.extend_from_slice(b"\xFF,2\n");
         text.extend_from_slice(format!("{},2\n", "x".repeat(MAX_FIELD_BYTES + 1)).as_bytes());
         let table = parse_table("t.csv", &text).expect("a table");
         let bad: Vec<bool> = table.rows.iter().map(|r| r.fault.is_some()).collect();
@@ -266,7 +339,8 @@ mod tests {
     #[test]
     fn what_is_no_table_is_refused() {
         assert!(matches!(parse_table("t", b""), Err(TableError::Empty { .. })));
-        assert!(matches!(parse_table("t", b"\xFF\xFEa\0,\0b\0\n\0"), Err(TableError::Encoding { .. })));
+        // UTF-16 that does not say so.
+        assert!(matches!(parse_table("t", b"a\0,\0b\0\n\0"), Err(TableError::Encoding { .. })));
         let wide = ",".repeat(MAX_TABLE_COLUMNS);
         assert!(matches!(parse_table("t", wide.as_bytes()), Err(TableError::TooMany { .. })));
         assert!(matches!(read_bounded(Path::new("no/such/table.csv")), Err(TableError::Read { .. })));

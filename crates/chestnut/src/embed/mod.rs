@@ -80,7 +80,7 @@ impl Network {
         Ok(self.record.standardisation.parse()?)
     }
 
-    fn engine(&self, models: &Path) -> Result<Engine> {
+    pub(crate) fn engine(&self, models: &Path) -> Result<Engine> {
         let (graph, weights) = if self.name.starts_with(SEEDED) {
             let graph =
                 self.record.graph().map_err(|problem| Error::Network { network: self.name.clone(), problem })?;

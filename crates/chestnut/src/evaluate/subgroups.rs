@@ -20,8 +20,11 @@ const UNKNOWN: &str = "unknown";
 /// Where a group stands among those of its variable, and its name.
 type Group = (usize, String);
 
+/// A variable's name, and the group of an image.
+type Variable = (&'static str, fn(&CohortImage) -> Group);
+
 /// What images are grouped by.
-const VARIABLES: [(&str, fn(&CohortImage) -> Group); 4] = [
+const VARIABLES: [Variable; 4] = [
     ("sex", |image| named(image.sex.map(String::from).as_deref())),
     ("age", |image| age_band(image.age_years)),
     ("view", |image| named(image.view.as_deref())),

@@ -55,6 +55,8 @@ pub struct DicomFacts {
     pub bits_stored: Option<u32>,
     /// (0010,0020), raw: identifies a patient. Pseudonymise it before it goes anywhere.
     pub patient_id: Option<String>,
+    /// (0008,0050) AccessionNumber, raw: identifies a study. Not for output.
+    pub accession: Option<String>,
     /// (0020,000D), raw: identifies a study. Not for output.
     pub study_uid: Option<String>,
     /// (0008,0018), raw: identifies an image. Not for output.
@@ -223,6 +225,7 @@ impl<'a> DicomFile<'a> {
             columns: short(elements, 0x0028_0011),
             bits_stored: short(elements, 0x0028_0101),
             patient_id: get(0x0010_0020),
+            accession: get(0x0008_0050),
             study_uid: get(0x0020_000D),
             sop_uid: get(0x0008_0018),
             series_description: get(0x0008_103E),

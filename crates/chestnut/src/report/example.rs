@@ -63,6 +63,12 @@ pub(crate) fn comparison() -> Comparison {
         }],
         settings: vec!["RF 100 trees, depth 10".to_owned()],
         methods: methods.to_vec(),
+        as_published: false,
+        details: Vec::new(),
+        differences: Vec::new(),
+        subgroups: Vec::new(),
+        learning: Vec::new(),
+        timings: Vec::new(),
         seconds: vec![("embed".to_owned(), 78.4), ("compare".to_owned(), 0.31)],
     }
 }

@@ -137,7 +137,7 @@ fn bounds_hold_whatever_the_labels_and_the_threads() {
         let who: Vec<&str> = patients.iter().map(String::as_str).collect();
         let mut table = |rows: usize| -> (Vec<f64>, Vec<Option<bool>>) {
             let scores: Vec<f64> = (0..rows * 4).map(|_| draw.below(40) as f64 / 39.0).collect();
-            let share = [0.5, 0.15, 0.02, 0.9];
+            let share: [f64; 4] = [0.5, 0.15, 0.02, 0.9];
             let truth = scores.iter().enumerate().map(|(i, s)| {
                 (draw.below(10) > 0).then(|| draw.uniform() < 0.5 * (share[i % 4] + s * share[i % 4].min(0.9)))
             });
