@@ -9,7 +9,7 @@ use common::Scratch;
 /// Widest line of help.
 const WIDTH: usize = 100;
 
-const COMMANDS: [&[&str]; 11] = [
+const COMMANDS: [&[&str]; 14] = [
     &["ingest"],
     &["embed"],
     &["tune"],
@@ -21,6 +21,9 @@ const COMMANDS: [&[&str]; 11] = [
     &["models", "list"],
     &["models", "show"],
     &["bench"],
+    &["explain"],
+    &["pixels"],
+    &["doctor"],
 ];
 
 #[test]

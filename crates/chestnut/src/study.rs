@@ -9,7 +9,7 @@
 //! | `split.csv`, `predictions.csv`, `metrics.json`, `tables/`, `figures/`, `report/` | compare | results |
 //! | `manifest.json` | all | version, hashes and wall times of each stage |
 
-use crate::cohort::{Cohort, LabelSet, Unit};
+use crate::cohort::{BlankRules, Cohort, LabelSet, Unit};
 use crate::error::{Error, Result};
 use crate::fs::write_atomic;
 use crate::image::recipe::Recipe;
@@ -27,6 +27,9 @@ pub const MAX_TEXT_BYTES: u64 = 1 << 30;
 pub struct Settings {
     /// Where the images lie.
     pub images: PathBuf,
+    /// Regions whose pixels are blanked before anything looks at them.
+    #[serde(default, skip_serializing_if = "BlankRules::is_empty")]
+    pub blank: BlankRules,
     /// How an image becomes a network's input.
     #[serde(default)]
     pub recipe: Recipe,
@@ -116,6 +119,7 @@ impl Study {
             toml::from_str(&text).map_err(|e| Error::File { path: path.clone(), problem: e.to_string() })?;
         let fault = |problem: String| Error::File { path: path.clone(), problem };
         settings.labels.check().map_err(|e| fault(e.to_string()))?;
+        settings.blank.check().map_err(|e| fault(e.to_string()))?;
         settings.recipe.check()?;
         if !(settings.split.test > 0.0 && settings.split.test < 1.0) {
             return Err(fault(format!("[split] test is {}; it must lie between 0 and 1", settings.split.test)));

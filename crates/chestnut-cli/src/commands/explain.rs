@@ -6,6 +6,7 @@ use crate::Outcome;
 use crate::args::Explain;
 use crate::progress::Progress;
 use anyhow::{Context, bail};
+use chestnut::cohort::source::Sources;
 use chestnut::embed::Network;
 use chestnut::explain::agreement::{rows_csv, summary_csv};
 use chestnut::explain::overlay::{ColourMap, Heat, Mark, Overlay, Shape, caption_line, encode_png};
@@ -99,6 +100,7 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
 fn overlays(a: &Explain, study: &Study, explained: &Explained, cam: CamKind, drawn: &[usize]) -> anyhow::Result<()> {
     let each = a.overlays.div_ceil(drawn.len().max(1));
     let mut left = a.overlays;
+    let sources = Sources::new(&study.settings.images);
     for &k in drawn {
         let mut order: Vec<usize> = (0..explained.images.len()).collect();
         let p = |i: usize| explained.images[i].probabilities[1][k];
@@ -106,7 +108,9 @@ fn overlays(a: &Explain, study: &Study, explained: &Explained, cam: CamKind, dra
         for &i in order.iter().take(each.min(left)) {
             let maps = &explained.images[i];
             let id = &explained.cohort.images[maps.row].id;
-            let film = image::read(&study.settings.images.join(id)).with_context(|| id.clone())?.radiograph;
+            let mut decoded = image::decode(&sources.read(id)?).with_context(|| id.clone())?;
+            study.settings.blank.apply(&mut decoded.radiograph, decoded.dicom.as_ref());
+            let film = decoded.radiograph;
             for (source, name) in SOURCES.iter().enumerate() {
                 let map = maps.map(source, k, cam, film.width, film.height)?;
                 let mask = MaskRule::Quantile(0.8).mask(&map)?;
@@ -114,6 +118,7 @@ fn overlays(a: &Explain, study: &Study, explained: &Explained, cam: CamKind, dra
                 marks.extend(mask.bounding_box().map(|b| Mark { name: "its box".to_owned(), shape: Shape::Box(b) }));
                 let label = &explained.labels[k];
                 let signed = source == 1;
+                let kind = if signed { "tree-CAM (SHAP values)" } else { a.cam.as_str() };
                 let picture = Overlay {
                     radiograph: &film,
                     heat: Some(Heat {
@@ -122,7 +127,7 @@ fn overlays(a: &Explain, study: &Study, explained: &Explained, cam: CamKind, dra
                         opacity: 0.5,
                     }),
                     marks,
-                    caption: vec![caption_line(label, Some(maps.probabilities[source][k]), name, &a.cam)],
+                    caption: vec![caption_line(label, Some(maps.probabilities[source][k]), name, kind)],
                 };
                 let stem = id.rsplit('/').next().unwrap_or(id);
                 let file = format!("explain/overlays/{}-{}-{}.png", plain(label), plain(stem), plain(name));

@@ -1,12 +1,15 @@
-//! Tests of the ingest on a folder made here: every kind of refusal, the accounting, pseudonyms.
+//! Tests of the ingest on a folder made here: every kind of refusal, the accounting, archives, headers, pseudonyms.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::sync::Mutex;
 
 use chestnut_stats::random::Stream;
 
 use super::*;
+use crate::cohort::source::tests::{tar_of, zip_of};
 use crate::cohort::{CohortError, Label};
+use crate::image::dicom::{DicomImage, Photometric, Samples, WriteSyntax, encode_dicom};
 
 /// A picture of 8 x 8 random squares, 64 pixels wide: two seeds never look alike.
 fn picture(seed: u64) -> ::image::GrayImage {
@@ -173,6 +176,117 @@ fn one_class_only_is_said() {
 }
 
 #[test]
+fn an_archive_gives_the_cohort_of_its_folder() {
+    let folder = folder();
+    let plain = run(folder.path(), &options());
+    let names = ["a.png", "b.png", "c.png", "d.png", "e.png", "f.png", "g.png", "i.png", "j.png", "sub/h.png"];
+    let files: Vec<(&str, Vec<u8>)> =
+        names.iter().map(|&name| (name, fs::read(folder.path().join(name)).expect("a file"))).collect();
+    let members: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+    for (name, archive) in [("export.zip", zip_of(&members)), ("export.tar", tar_of(&members))] {
+        let other = tempfile::tempdir().expect("a temporary folder");
+        fs::copy(folder.path().join("labels.csv"), other.path().join("labels.csv")).expect("a copy");
+        fs::write(other.path().join(name), archive).expect("an archive");
+        let packed = run(other.path(), &options());
+        let prefix = format!("{name}/");
+        assert_eq!(packed.to_csv().replace(&prefix, ""), plain.to_csv(), "{name}");
+        let lines = |cohort: &Cohort| {
+            let text = cohort.rejects_to_csv().replace(&prefix, "");
+            text.lines().map(str::to_owned).collect::<BTreeSet<String>>()
+        };
+        assert_eq!(lines(&packed), lines(&plain), "{name}");
+        let itself = ingest(&other.path().join(name), &other.path().join("labels.csv"), &options(), &|_| {});
+        assert_eq!(itself.expect("an ingest"), plain, "{name} instead of a folder");
+    }
+}
+
+/// A DICOM film of one study, as bytes. `extra` as in [`DicomImage`].
+fn film(seed: u64, view: &str, series: &str, extra: &[(u16, u16, &str)]) -> Vec<u8> {
+    encode_dicom(&DicomImage {
+        width: 64,
+        height: 64,
+        samples: Samples::U8(picture(seed).into_raw()),
+        bits_stored: 8,
+        photometric: Photometric::Monochrome2,
+        view_position: view.to_owned(),
+        patient_id: format!("P{}", seed / 10),
+        patient_name: "Made^Up".to_owned(),
+        age_years: Some(50),
+        sex: Some('F'),
+        study: format!("study {}", seed / 10),
+        image: format!("image {seed}"),
+        series_description: series.to_owned(),
+        manufacturer: "Example Imaging".to_owned(),
+        pixel_mm: None,
+        syntax: WriteSyntax::default(),
+        extra: extra.iter().map(|&(group, element, text)| (group, element, text.to_owned())).collect(),
+    })
+    .expect("a film")
+}
+
+#[test]
+fn one_row_labels_all_frontal_films_of_a_study() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let accession = |number| (0x0008, 0x0050, number);
+    let first = [
+        ("1/IM1", film(10, "PA", "Thorax pa", &[accession("00123")])),
+        ("1/IM2", film(11, "LL", "Thorax lat", &[accession("00123")])),
+        ("1/IM3", film(12, "AP", "Thorax Bettaufnahme", &[accession("00123"), (0x0008, 0x0068, "FOR PROCESSING")])),
+    ];
+    let members: Vec<(&str, &[u8])> = first.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+    fs::write(folder.path().join("export.zip"), zip_of(&members)).expect("an archive");
+    fs::write(folder.path().join("2.dcm"), film(20, "AP", "Thorax", &[accession("00124")])).expect("a film");
+    fs::write(folder.path().join("cut.dcm"), &film(30, "AP", "Thorax", &[])[..200]).expect("a cut film");
+    fs::write(folder.path().join("labels.csv"), "Accession Number,Pleura\n00123,1\n00124,0\n").expect("a table");
+    let steps = Mutex::new(BTreeSet::new());
+    let cohort = ingest(folder.path(), &folder.path().join("labels.csv"), &options(), &|p| {
+        steps.lock().expect("no panic").insert((p.step == Step::Images, p.done, p.total));
+    })
+    .expect("an ingest");
+    let found: Vec<(&str, Option<&str>, Label)> =
+        cohort.images.iter().map(|i| (i.id.as_str(), i.view.as_deref(), i.labels[0])).collect();
+    let expected = [
+        ("2.dcm", Some("AP"), Label::Negative),
+        ("export.zip/1/IM1", Some("PA"), Label::Positive),
+        ("export.zip/1/IM3", Some("AP"), Label::Positive),
+    ];
+    assert_eq!(found, expected, "{:?}", cohort.rejects);
+    assert_eq!(stage_of(&cohort, "export.zip/1/IM2", Some(2)), Some(Stage::View), "{:?}", cohort.rejects);
+    assert_eq!(stage_of(&cohort, "cut.dcm", None), Some(Stage::Read), "{:?}", cohort.rejects);
+    let warnings = cohort.warnings.join("\n");
+    assert!(warnings.contains("1 images are detector values FOR PROCESSING"), "{warnings}");
+    // Five headers; the cut one has no second step, and the lateral is refused there.
+    let steps = steps.into_inner().expect("no panic");
+    let expected = (1..=5).map(|n| (false, n, 5)).chain((1..=4).map(|n| (true, n, 4)));
+    assert_eq!(steps, expected.collect::<BTreeSet<_>>());
+}
+
+#[test]
+fn blanked_pixels_and_the_rules_of_a_hospital_are_used() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let capture = (0x0008, 0x0016, "1.2.840.10008.5.1.4.1.1.7");
+    fs::write(folder.path().join("a.dcm"), film(10, "PA", "Thorax", &[])).expect("a film");
+    fs::write(folder.path().join("b.dcm"), film(20, "PA", "Thorax", &[capture])).expect("a film");
+    fs::write(folder.path().join("labels.csv"), "image,Pleura\na.dcm,1\nb.dcm,0\n").expect("a table");
+    let usual = run(folder.path(), &options());
+    assert_eq!(stage_of(&usual, "b.dcm", Some(3)), Some(Stage::View), "{:?}", usual.rejects);
+    let blank = BlankRules::from_toml("[[region]]\nmanufacturer = \"example\"\nshare = [0.0, 0.0, 1.0, 0.5]");
+    let asked = IngestOptions {
+        rules: SelectionRules::default().with_secondary_captures(),
+        blank: blank.expect("valid"),
+        ..options()
+    };
+    let cohort = run(folder.path(), &asked);
+    assert_eq!(cohort.images.len(), 2, "{:?}", cohort.rejects);
+    assert_eq!(cohort.images[0].sha256, usual.images[0].sha256, "the file is what it was");
+    let warnings = cohort.warnings.join("\n");
+    assert!(warnings.contains("2 of 2 images had regions blanked") && warnings.contains("secondary"), "{warnings}");
+    let all = BlankRules::from_toml("[[region]]\nshare = [0.0, 0.0, 1.0, 1.0]").expect("valid");
+    let nothing = run(folder.path(), &IngestOptions { blank: all, ..options() });
+    assert_eq!(stage_of(&nothing, "a.dcm", Some(2)), Some(Stage::Read), "{:?}", nothing.rejects);
+}
+
+#[test]
 fn real_dicom_files_are_all_accounted_for() {
     let Some(data) = image::real_data() else { return };
     let set = LabelSet::new("dicom", &["is_chest_radiograph"]);
@@ -185,4 +299,37 @@ fn real_dicom_files_are_all_accounted_for() {
     for name in ["wg04_rg2_hip_jpeg_lossless.dcm", "bad_no_pixels.dcm"] {
         assert!(cohort.rejects.iter().any(|r| r.item == name), "{name} must be refused");
     }
+}
+
+/// Views and body parts as `labels.csv` of the real files has them.
+#[test]
+fn real_dicom_headers_are_judged_right() {
+    let Some(data) = image::real_data() else { return };
+    let table = fs::read_to_string(data.join("dicom/labels.csv")).expect("the table");
+    let mut lines = table.lines();
+    let header: Vec<&str> = lines.next().expect("a header").split(',').collect();
+    let columns: BTreeMap<&str, usize> = header.iter().enumerate().map(|(at, &name)| (name, at)).collect();
+    let strict = SelectionRules::default();
+    let lenient = strict.clone().with_secondary_captures();
+    let mut judged = 0;
+    for line in lines {
+        // No quoted field stands before these.
+        let cells: Vec<&str> = line.split(',').collect();
+        let (name, view, part) = (cells[columns["image"]], cells[columns["view"]], cells[columns["body_part"]]);
+        let facts = dicom::header(&data.join("dicom/files").join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let verdict = lenient.judge(&facts, None);
+        if part == "HIP" {
+            assert!(matches!(&verdict, Verdict::Refuse { reason } if reason.contains("hip")), "{name}: {verdict:?}");
+        } else {
+            let Verdict::Take { view: found, flags } = &verdict else { panic!("{name}: {verdict:?}") };
+            assert_eq!(found.as_deref().unwrap_or(""), view, "{name}");
+            assert_eq!(flags.iter().any(|f| f.contains("no body part")), part.is_empty(), "{name}: {flags:?}");
+        }
+        // Two files are secondary captures made of published PNG files.
+        let is_capture = name.starts_with("nih_") || name.starts_with("siim_");
+        let refused = matches!(strict.judge(&facts, None), Verdict::Refuse { reason } if reason.contains("secondary"));
+        assert_eq!(refused, is_capture, "{name}");
+        judged += 1;
+    }
+    assert!(judged > 0, "no file in the table");
 }

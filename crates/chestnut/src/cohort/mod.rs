@@ -4,6 +4,7 @@
 //! (`rejects.csv`, with a reason each): paper section 2.1, protocol 1.2. Every image of the folder and
 //! every row of the table ends in exactly one of the two. Nothing here may print or touch a network.
 
+pub mod blank;
 pub mod duplicates;
 pub mod ingest;
 mod join;
@@ -11,7 +12,9 @@ pub mod label_map;
 pub mod label_set;
 pub mod labels;
 pub mod pseudonym;
+pub mod rules;
 pub mod sheet;
+pub mod source;
 pub mod split;
 mod stored;
 mod stratify;
@@ -23,8 +26,9 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+pub use blank::BlankRules;
 pub use duplicates::{Copies, SharedPicture};
-pub use ingest::{IngestOptions, Progress, ingest};
+pub use ingest::{IngestOptions, Progress, Step, ingest};
 pub use label_map::{BoundMap, LabelMap};
 pub use label_set::{BlankPolicy, LabelSet, LabelSetError, UncertainPolicy, ValueWords};
 pub use labels::{ColumnNames, KeyKind};

@@ -9,9 +9,10 @@ use std::path::Path;
 use chestnut_stats::random::Stream;
 use rayon::prelude::*;
 
-use super::{Cohort, CohortImage, Label};
+use super::source::Sources;
+use super::{BlankRules, Cohort, CohortImage, Label};
 use crate::image::contact_sheet::{Tile, contact_sheet, encode_png};
-use crate::image::{ImageError, read};
+use crate::image::{ImageError, decode};
 
 /// Images on a sheet, at most.
 pub const SHEET_TILES: usize = 48;
@@ -26,16 +27,18 @@ const SIDE: usize = 160;
 ///
 /// # Errors
 /// [`ImageError`] if the sheet cannot be encoded.
-pub fn sheet(cohort: &Cohort, folder: &Path, seed: u64) -> Result<Vec<u8>, ImageError> {
+pub fn sheet(cohort: &Cohort, folder: &Path, blank: &BlankRules, seed: u64) -> Result<Vec<u8>, ImageError> {
     let mut chosen: Vec<usize> = (0..cohort.images.len()).collect();
     Stream::keyed(seed, "contact sheet").shuffle(&mut chosen);
     chosen.truncate(SHEET_TILES);
     chosen.sort_unstable();
+    let sources = Sources::new(folder);
     let tiles: Vec<Option<Tile>> = chosen
         .par_iter()
         .map(|&index| {
             let image = &cohort.images[index];
-            let decoded = read(&folder.join(&image.id)).ok()?;
+            let mut decoded = decode(&sources.read(&image.id).ok()?).ok()?;
+            blank.apply(&mut decoded.radiograph, decoded.dicom.as_ref());
             Some(Tile::new(&decoded.radiograph, &caption(cohort, image), SIDE))
         })
         .collect();
@@ -67,8 +70,12 @@ mod tests {
             ..Cohort::default()
         };
         assert_eq!(caption(&cohort, &cohort.images[0]), "row 2 view ?\nPleura");
-        let bytes = sheet(&cohort, folder.path(), 0).expect("a sheet");
+        let bytes = sheet(&cohort, folder.path(), &BlankRules::default(), 0).expect("a sheet");
         assert!(bytes.starts_with(b"\x89PNG"));
-        assert_eq!(bytes, sheet(&cohort, folder.path(), 0).expect("a sheet"), "the same bytes again");
+        assert_eq!(
+            bytes,
+            sheet(&cohort, folder.path(), &BlankRules::default(), 0).expect("a sheet"),
+            "the same bytes again"
+        );
     }
 }

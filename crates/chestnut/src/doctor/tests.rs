@@ -17,8 +17,13 @@ fn study(root: &Path) -> Study {
         image.sha256 = store::sha256_file(&images.join(id)).expect("hashed");
         found.push(image);
     }
-    let settings =
-        Settings { images, recipe: Default::default(), split: Default::default(), labels: LabelSet::new("s", &["A"]) };
+    let settings = Settings {
+        images,
+        blank: Default::default(),
+        recipe: Default::default(),
+        split: Default::default(),
+        labels: LabelSet::new("s", &["A"]),
+    };
     let study = Study::create(&root.join("study"), settings).expect("made");
     let reject = Reject { item: "c".into(), row: None, stage: Stage::Read, reason: "cut".into() };
     let cohort = Cohort { label_names: vec!["A".into()], images: found, rejects: vec![reject], warnings: Vec::new() };

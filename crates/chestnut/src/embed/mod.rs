@@ -5,7 +5,8 @@
 
 mod shard;
 
-use crate::cohort::Cohort;
+use crate::cohort::source::Sources;
+use crate::cohort::{BlankRules, Cohort};
 use crate::error::{Error, Result};
 use crate::image::recipe::Standardisation;
 use crate::image::{self, recipe::Recipe};
@@ -131,11 +132,12 @@ pub fn embed(
     progress: &dyn Fn(usize, usize),
 ) -> Result<Embedded> {
     let recipe = Recipe { size: network.record.input_size, ..study.settings.recipe.clone() };
-    let metadata = metadata(network, &recipe);
+    let metadata = metadata(network, &recipe, &study.settings.blank);
     let folder = study.path(&network.folder());
     crate::fs::create_writable_folder(&folder).map_err(Error::Write)?;
     let total = cohort.images.len();
     let mut result = Embedded::default();
+    let sources = Sources::new(&study.settings.images);
     let mut engine = None;
     for (i, images) in cohort.images.chunks(SHARD).enumerate() {
         let path = folder.join(shard_name(i));
@@ -152,14 +154,15 @@ pub fn embed(
         let Some(engine) = engine.as_mut() else { continue };
         let mut table = EmbeddingTable::default();
         for batch in images.chunks(BATCH) {
-            let root = &study.settings.images;
             let prepared: Vec<_> = batch
                 .par_iter()
                 .map(|image| {
-                    let decoded = image::read(&root.join(&image.id)).map_err(|e| e.to_string())?;
+                    let bytes = sources.read(&image.id).map_err(|e| e.to_string())?;
+                    let mut decoded = image::decode_with(&bytes, &recipe.pixels).map_err(|e| e.to_string())?;
                     if decoded.content_sha256 != image.sha256 {
                         return Err("has changed since it was ingested; run ingest again".to_owned());
                     }
+                    study.settings.blank.apply(&mut decoded.radiograph, decoded.dicom.as_ref());
                     Ok(recipe.prepare(&decoded.radiograph).grey)
                 })
                 .collect();
@@ -216,7 +219,8 @@ fn remove_stale_shards(folder: &Path, count: usize) -> Result<()> {
 }
 
 /// What is written beside the values: who made them and how.
-fn metadata(network: &Network, recipe: &Recipe) -> BTreeMap<String, String> {
+fn metadata(network: &Network, recipe: &Recipe, blank: &BlankRules) -> BTreeMap<String, String> {
+    let rules = (!blank.is_empty()).then(|| ("chestnut.blank", format!("{blank:?}")));
     [
         ("chestnut.version", env!("CARGO_PKG_VERSION").to_owned()),
         ("chestnut.network", network.name.clone()),
@@ -228,6 +232,7 @@ fn metadata(network: &Network, recipe: &Recipe) -> BTreeMap<String, String> {
         ("chestnut.labels", network.record.head.output_names().join(",")),
     ]
     .into_iter()
+    .chain(rules)
     .map(|(k, v)| (k.to_owned(), v))
     .collect()
 }
@@ -253,7 +258,7 @@ pub fn load(study: &Study, cohort: &Cohort, network: &Network) -> Result<Embeddi
     let folder = study.path(&network.folder());
     let command = format!("chestnut embed {} --net {}", study.root.display(), network.name);
     let recipe = Recipe { size: network.record.input_size, ..study.settings.recipe.clone() };
-    let metadata = metadata(network, &recipe);
+    let metadata = metadata(network, &recipe, &study.settings.blank);
     let mut all = EmbeddingTable::default();
     for (i, images) in cohort.images.chunks(SHARD).enumerate() {
         let path = folder.join(shard_name(i));

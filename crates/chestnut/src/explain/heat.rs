@@ -206,7 +206,7 @@ mod tests {
     fn resizing_is_the_recipes() {
         let map = drawn(&mut Stream::keyed(1, "heat"), 37, 53);
         let scale = recipe::Scale::None;
-        let recipe = recipe::Recipe { clip_quantile: 1.0, scale, size: 64 };
+        let recipe = recipe::Recipe { clip_quantile: 1.0, scale, size: 64, ..recipe::Recipe::default() };
         let image = Radiograph { width: 37, height: 53, pixels: map.values.clone(), bits: 12 };
         let expected = recipe.prepare(&image).grey;
         let found = map.resized(64, 64).expect("possible");

@@ -10,6 +10,7 @@ use super::experts::{self, ExpertRegion, Known};
 use super::population::{MeanMap, heat_shares};
 use super::{ExplainError, ExplainedHead, FeatureMap, HeatMap, tree_cam};
 use crate::cohort::Cohort;
+use crate::cohort::source::Sources;
 use crate::compare::{label_table, parts_of};
 use crate::embed::{EmbeddingTable, Network};
 use crate::error::{Error, Result};
@@ -142,6 +143,7 @@ pub fn explain(
     let mut images: Vec<ImageMaps> =
         rows.iter().map(|&row| ImageMaps { row, probabilities: zero(), maps: blank() }).collect();
     let mut refused = BTreeMap::new();
+    let sources = Sources::new(&study.settings.images);
     let (mut done, total) = (0, rows.len() * networks.len());
     progress(0, total);
     for (network, table) in networks.iter().zip(&tables) {
@@ -155,7 +157,9 @@ pub fn explain(
         for batch in images.chunks_mut(BATCH) {
             let read = |of: &ImageMaps| {
                 let image = &cohort.images[of.row];
-                let decoded = image::read(&study.settings.images.join(&image.id)).map_err(|e| e.to_string())?;
+                let bytes = sources.read(&image.id).map_err(|e| e.to_string())?;
+                let mut decoded = image::decode_with(&bytes, &recipe.pixels).map_err(|e| e.to_string())?;
+                study.settings.blank.apply(&mut decoded.radiograph, decoded.dicom.as_ref());
                 let mut input = vec![0.0; one];
                 standardisation.apply(&recipe.prepare(&decoded.radiograph).grey, &mut input);
                 Ok::<_, String>(input)

@@ -1,14 +1,18 @@
 //! Radiographs: from the bytes of a file to a grey image, and from there to what a network sees.
 //!
 //! [`read`] tells PNG, JPEG and DICOM apart by content, checks every size against the limits below
-//! before it allocates, and gives one [`Radiograph`] or an [`ImageError`] that says what to do.
-//! [`recipe`] is the paper's preprocessing (section 2.1); [`fingerprint`] finds one film stored twice;
-//! [`contact_sheet`] draws a cohort. Nothing here knows labels, patients or networks, and no message
-//! or `Debug` output may hold pixels or what identifies a patient.
+//! before it allocates, and gives one [`Radiograph`] with what was noticed ([`Flag`]), or an [`ImageError`]
+//! that says what to do. [`PixelSettings`] chooses a window and what becomes of padded pixels; [`recipe`] is
+//! the paper's preprocessing (section 2.1); [`mod@explain`] shows every step; [`fingerprint`] finds one film
+//! stored twice; [`contact_sheet`] draws a cohort. Nothing here knows labels, patients or networks, and no
+//! message or `Debug` output may hold pixels or what identifies a patient.
 
 pub mod contact_sheet;
 pub mod dicom;
+mod error;
+pub mod explain;
 pub mod fingerprint;
+mod pixels;
 mod raster;
 pub mod recipe;
 
@@ -20,9 +24,10 @@ use std::path::Path;
 
 use crate::fs::to_hex;
 use sha2::{Digest, Sha256};
-use thiserror::Error;
 
 pub use dicom::DicomFacts;
+pub use error::ImageError;
+pub use pixels::{Flag, PixelSettings, Voi, looks_inverted};
 
 /// Largest file that is opened. The largest radiograph seen (43 x 43 cm at 0.1 mm, 16 bit) has 37 MB.
 pub const MAX_FILE_BYTES: u64 = 256 * 1024 * 1024;
@@ -133,136 +138,32 @@ pub struct Decoded {
     /// The colour channels really differ (a photograph, a screenshot, coloured annotation); the
     /// radiograph is then their Rec. 601 luma.
     pub colour: bool,
+    /// What was done beyond plain decoding, and what a person should know of this picture.
+    pub flags: Vec<Flag>,
     /// SHA-256 of the file's bytes, 64 hex digits: equal files have equal values.
     pub content_sha256: String,
 }
 
-/// Why a file is not a usable radiograph. The message does not name the file: the caller does.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum ImageError {
-    /// The operating system refused.
-    #[error("cannot be read or written ({0}); check that it exists and that you have access")]
-    Io(#[from] std::io::Error),
-    /// A folder, a pipe, a device.
-    #[error("is not a regular file; give image files only")]
-    NotAFile,
-    /// Zero bytes.
-    #[error("is empty (0 bytes); copy it again from its source")]
-    Empty,
-    /// Above [`MAX_FILE_BYTES`].
-    #[error("has {bytes} bytes, above the limit of {limit}; export the image alone, without other frames", limit = MAX_FILE_BYTES)]
-    FileTooLarge {
-        /// Size of the file.
-        bytes: u64,
-    },
-    /// Not one of the formats that can be read.
-    #[error("is not a PNG, JPEG or DICOM file (its content looks like {looks_like}); convert it to one of these")]
-    UnknownFormat {
-        /// What the first bytes suggest.
-        looks_like: &'static str,
-    },
-    /// Ends too early.
-    #[error("is a truncated {format} file ({detail}); copy it again from its source")]
-    Truncated {
-        /// The format.
-        format: Format,
-        /// What was expected where.
-        detail: String,
-    },
-    /// Whole, but its content breaks the format or uses a part that is not supported.
-    #[error("is a {format} file that cannot be decoded ({detail}); export it again or convert it to grey PNG")]
-    Undecodable {
-        /// The format.
-        format: Format,
-        /// What is wrong.
-        detail: String,
-    },
-    /// An image of ours that could not be written.
-    #[error("cannot be written as {format} ({detail}); check its size and values")]
-    NotEncodable {
-        /// The format.
-        format: Format,
-        /// What is wrong.
-        detail: String,
-    },
-    /// Above [`MAX_SIDE`] or [`MAX_PIXELS`], by its header.
-    #[error("declares {width} x {height} pixels, above the limit of {side} per side or {pixels} in all; scale it down", side = MAX_SIDE, pixels = MAX_PIXELS)]
-    TooLarge {
-        /// Declared width.
-        width: u64,
-        /// Declared height.
-        height: u64,
-    },
-    /// Below [`MIN_SIDE`].
-    #[error("is {width} x {height} pixels, below the least side of {side}; use the full-size image", side = MIN_SIDE)]
-    TooSmall {
-        /// Width.
-        width: u64,
-        /// Height.
-        height: u64,
-    },
-    /// Every pixel equal.
-    #[error("has no contrast: every pixel has the same value; remove it or export it again")]
-    NoContrast,
-    /// A DICOM object without an image: a report, a presentation state, a stripped file.
-    #[error("is a DICOM object without pixel data (modality {modality}); give image objects only")]
-    NoPixelData {
-        /// Modality, or "not stated".
-        modality: String,
-    },
-    /// A transfer syntax that is not decoded.
-    #[error(
-        "is DICOM in transfer syntax {uid} ({name}), which is not decoded; convert it to Explicit VR Little Endian (dcmdjpeg, dcmdjpls, gdcmconv --raw)"
-    )]
-    UnsupportedSyntax {
-        /// Transfer syntax UID.
-        uid: String,
-        /// Its name in the standard, or "unknown".
-        name: String,
-    },
-    /// A DICOM image that is not one grey frame.
-    #[error("is not a single grey frame: {detail}; give MONOCHROME1 or MONOCHROME2 radiographs with one frame")]
-    NotOneGreyFrame {
-        /// What it is instead.
-        detail: String,
-    },
-    /// A DICOM attribute that is missing or impossible.
-    #[error("has a DICOM header that cannot be right: {detail}; export it again from the PACS")]
-    BadHeader {
-        /// The attribute and its value.
-        detail: String,
-    },
-}
+/// Told after each step what it is called, what it did, and how the picture stands (see [`mod@explain`]).
+pub(crate) type Trace<'t> = dyn FnMut(&'static str, String, &Radiograph) + 't;
 
-impl ImageError {
-    /// A short fixed word for counting reasons in tables.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Io(_) | Self::NotAFile => "unreadable",
-            Self::Empty => "empty",
-            Self::FileTooLarge { .. } | Self::TooLarge { .. } => "too_large",
-            Self::UnknownFormat { .. } => "unknown_format",
-            Self::Truncated { .. } => "truncated",
-            Self::Undecodable { .. } => "undecodable",
-            Self::NotEncodable { .. } => "not_encodable",
-            Self::TooSmall { .. } => "too_small",
-            Self::NoContrast => "no_contrast",
-            Self::NoPixelData { .. } => "no_pixel_data",
-            Self::UnsupportedSyntax { .. } => "unsupported_syntax",
-            Self::NotOneGreyFrame { .. } => "not_one_grey_frame",
-            Self::BadHeader { .. } => "bad_header",
-        }
-    }
+/// Image, whether coloured, header facts, flags.
+type Whole = (Radiograph, bool, Option<DicomFacts>, Vec<Flag>);
+
+/// Reads the image file at `path`, whatever its name says it is, with the default [`PixelSettings`].
+///
+/// # Errors
+/// [`ImageError`]; the file's name is not in the message.
+pub fn read(path: &Path) -> Result<Decoded, ImageError> {
+    read_with(path, &PixelSettings::default())
 }
 
 /// Reads the image file at `path`, whatever its name says it is.
 ///
 /// # Errors
 /// [`ImageError`]; the file's name is not in the message.
-pub fn read(path: &Path) -> Result<Decoded, ImageError> {
-    decode(&read_bytes(path)?)
+pub fn read_with(path: &Path, settings: &PixelSettings) -> Result<Decoded, ImageError> {
+    decode_with(&read_bytes(path)?, settings)
 }
 
 /// The bytes of a regular file within [`MAX_FILE_BYTES`].
@@ -290,29 +191,48 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>, ImageError> {
     Ok(bytes)
 }
 
-/// Decodes the content of one image file.
+/// Decodes the content of one image file with the default [`PixelSettings`].
 ///
 /// # Errors
 /// [`ImageError`]; also when a decoder library panics, so that one bad file never ends a run.
 pub fn decode(bytes: &[u8]) -> Result<Decoded, ImageError> {
+    decode_with(bytes, &PixelSettings::default())
+}
+
+/// Decodes the content of one image file.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_with(bytes: &[u8], settings: &PixelSettings) -> Result<Decoded, ImageError> {
+    decode_traced(bytes, settings, &mut |_: &'static str, _: String, _: &Radiograph| {})
+}
+
+fn decode_traced(bytes: &[u8], settings: &PixelSettings, trace: &mut Trace<'_>) -> Result<Decoded, ImageError> {
     if bytes.is_empty() {
         return Err(ImageError::Empty);
     }
     let format = sniff(bytes).ok_or_else(|| ImageError::UnknownFormat { looks_like: looks_like(bytes) })?;
-    let decoded = catch_unwind(AssertUnwindSafe(|| match format {
-        Format::Png => raster::decode_png(bytes).map(|(image, colour)| (image, colour, None)),
-        Format::Jpeg => raster::decode_jpeg(bytes).map(|(image, colour)| (image, colour, None)),
-        Format::Dicom => dicom::decode(bytes).map(|(image, facts)| (image, false, Some(facts))),
+    let whole = catch_unwind(AssertUnwindSafe(|| -> Result<Whole, ImageError> {
+        if format == Format::Dicom {
+            let dicom::Developed { radiograph, facts, flags } = dicom::develop(bytes, settings, trace)?;
+            return Ok((radiograph, false, Some(facts), flags));
+        }
+        let read = if format == Format::Png { raster::decode_png } else { raster::decode_jpeg };
+        let (radiograph, colour) = read(bytes)?;
+        let how = if colour { "Rec. 601 luma of the colours" } else { "grey values as stored" };
+        trace("stored", format!("{format}, {} bits, {how}", radiograph.bits), &radiograph);
+        Ok((radiograph, colour, None, Vec::new()))
     }))
     .unwrap_or_else(|_| Err(ImageError::Undecodable { format, detail: "the decoder failed on it".to_owned() }));
-    let (radiograph, colour, dicom) = decoded?;
+    let (radiograph, colour, dicom, mut flags) = whole?;
     check_size(radiograph.width as u64, radiograph.height as u64)?;
     let (low, high) = radiograph.range();
     if low == high {
         return Err(ImageError::NoContrast);
     }
+    flags.extend(pixels::border_flags(&radiograph));
     let content_sha256 = to_hex(&Sha256::digest(bytes));
-    Ok(Decoded { radiograph, format, dicom, colour, content_sha256 })
+    Ok(Decoded { radiograph, format, dicom, colour, flags, content_sha256 })
 }
 
 /// The format by magic bytes; `None` if it is not one that can be read.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::Radiograph;
+use super::{PixelSettings, Radiograph};
 use crate::fs::to_hex;
 
 /// Raised whenever the same recipe would give other numbers; part of the hash.
@@ -42,7 +42,7 @@ pub enum Scale {
     None,
 }
 
-/// Steps 1 to 3. The default is the paper's.
+/// Steps 1 to 3, and how DICOM values are read before them. The default is the paper's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recipe {
@@ -52,11 +52,20 @@ pub struct Recipe {
     pub scale: Scale,
     /// Step 3: side of the square output in pixels, [`MIN_SIZE`] to [`MAX_SIZE`].
     pub size: usize,
+    /// Before step 1: window and padding of DICOM files. To be given to [`super::read_with`]; [`Recipe::prepare`]
+    /// sees the result only.
+    #[serde(skip_serializing_if = "PixelSettings::is_default")]
+    pub pixels: PixelSettings,
 }
 
 impl Default for Recipe {
     fn default() -> Self {
-        Self { clip_quantile: PAPER_CLIP_QUANTILE, scale: Scale::MinMax, size: PAPER_SIZE }
+        Self {
+            clip_quantile: PAPER_CLIP_QUANTILE,
+            scale: Scale::MinMax,
+            size: PAPER_SIZE,
+            pixels: PixelSettings::default(),
+        }
     }
 }
 
@@ -118,18 +127,23 @@ impl Recipe {
         assert_eq!(image.pixels.len(), image.width * image.height, "a whole image");
         let (low, greatest) = image.range();
         let high = if self.clip_quantile < 1.0 { quantile(&image.pixels, self.clip_quantile) } else { greatest };
-        let full = ((1_u64 << image.bits.min(32)) - 1) as f32;
-        let scaled = |v: f32| {
+        let grey = resize(image, self.size, self.size, self.scaling(low, high, image.bits));
+        Prepared { size: self.size, grey, low, high }
+    }
+
+    /// Steps 1 and 2 on one value of an image with the least value `low`, clipped at `high`, of so many bits.
+    pub(super) fn scaling(&self, low: f32, high: f32, bits: u32) -> impl Fn(f32) -> f32 {
+        let scale = self.scale;
+        let full = ((1_u64 << bits.min(32)) - 1) as f32;
+        move |v: f32| {
             let v = v.min(high);
-            match self.scale {
+            match scale {
                 Scale::MinMax if high > low => (v - low) / (high - low),
                 Scale::MinMax => 0.0,
                 Scale::Bits => (v / full).clamp(0.0, 1.0),
                 Scale::None => v,
             }
-        };
-        let grey = resize(image, self.size, scaled);
-        Prepared { size: self.size, grey, low, high }
+        }
     }
 
     /// The steps in order, one line each, as reports print them.
@@ -140,13 +154,22 @@ impl Recipe {
         } else {
             "1. no clipping".to_owned()
         };
-        let scale = match self.scale {
-            Scale::MinMax => "2. scale to 0..1 by the least and greatest value",
-            Scale::Bits => "2. scale to 0..1 by the bit depth",
-            Scale::None => "2. no scaling",
-        };
+        let scale = format!("2. {}", self.describe_scale());
         let resize = format!("3. resize to {0} x {0}, bilinear, half-pixel centres, no antialias", self.size);
-        vec![clip, scale.to_owned(), resize]
+        let mut lines = vec![clip, scale, resize];
+        if !self.pixels.is_default() {
+            lines.insert(0, format!("0. DICOM values: {}", self.pixels.describe()));
+        }
+        lines
+    }
+
+    /// Step 2 in words.
+    pub(super) fn describe_scale(&self) -> &'static str {
+        match self.scale {
+            Scale::MinMax => "scale to 0..1 by the least and greatest value",
+            Scale::Bits => "scale to 0..1 by the bit depth",
+            Scale::None => "no scaling",
+        }
     }
 
     /// 16 hex digits that change when any output number may: SHA-256 over version and settings.
@@ -157,10 +180,14 @@ impl Recipe {
             Scale::Bits => "bits",
             Scale::None => "none",
         };
-        let canonical = format!(
+        let mut canonical = format!(
             "chestnut recipe {RECIPE_VERSION}\nclip_quantile={}\nscale={scale}\nresize=bilinear half-pixel\nsize={}\n",
             self.clip_quantile, self.size
         );
+        // Only if changed: studies from before these settings keep their hash.
+        if !self.pixels.is_default() {
+            canonical += &self.pixels.canonical();
+        }
         to_hex(&Sha256::digest(canonical.as_bytes())[..8])
     }
 }
@@ -299,11 +326,11 @@ fn taps(source: usize, size: usize) -> Vec<Tap> {
         .collect()
 }
 
-/// Bilinear resize to `size` x `size` of `value(pixel)`, which is asked only where it is needed.
-fn resize(image: &Radiograph, size: usize, value: impl Fn(f32) -> f32) -> Vec<f32> {
-    let columns = taps(image.width, size);
-    let rows = taps(image.height, size);
-    let mut out = Vec::with_capacity(size * size);
+/// Bilinear resize to `width` x `height` of `value(pixel)`, which is asked only where it is needed.
+pub(super) fn resize(image: &Radiograph, width: usize, height: usize, value: impl Fn(f32) -> f32) -> Vec<f32> {
+    let columns = taps(image.width, width);
+    let rows = taps(image.height, height);
+    let mut out = Vec::with_capacity(width * height);
     for row in &rows {
         let top = &image.pixels[row.lower * image.width..][..image.width];
         let bottom = &image.pixels[row.upper * image.width..][..image.width];
@@ -321,6 +348,7 @@ fn resize(image: &Radiograph, size: usize, value: impl Fn(f32) -> f32) -> Vec<f3
 
 #[cfg(test)]
 mod tests {
+    use super::super::Voi;
     use super::*;
 
     /// The image that `scripts/oracle_recipe.py` makes by the same formula.
@@ -366,7 +394,8 @@ mod tests {
         let oracle = oracle();
         assert!(oracle.cases.len() >= 4);
         for case in &oracle.cases {
-            let recipe = Recipe { clip_quantile: case.clip_quantile, scale: case.scale, size: case.size };
+            let (clip_quantile, scale, size) = (case.clip_quantile, case.scale, case.size);
+            let recipe = Recipe { clip_quantile, scale, size, ..Recipe::default() };
             let prepared = recipe.prepare(&formula(case.width, case.height));
             let what = format!("{} x {} {:?}", case.width, case.height, recipe);
             assert!((f64::from(prepared.high) - case.clip_value).abs() < 1e-3, "{what}: clip {}", prepared.high);
@@ -414,11 +443,19 @@ mod tests {
         assert_ne!(paper.hash(), Recipe { scale: Scale::Bits, ..paper.clone() }.hash());
         assert_ne!(paper.hash(), Recipe { size: 299, ..paper.clone() }.hash());
         assert!(paper.describe()[0].contains("0.9995"));
+        // Studies of the first versions carry this hash; it must not change while the numbers do not.
+        assert_eq!(paper.hash(), "f5afb81e47335903");
+        let unpadded = PixelSettings { padding: false, ..PixelSettings::default() };
+        let windowed = PixelSettings { voi: Voi::Window, ..PixelSettings::default() };
+        assert_ne!(paper.hash(), Recipe { pixels: unpadded, ..paper.clone() }.hash());
+        assert_ne!(paper.hash(), Recipe { pixels: windowed, ..paper.clone() }.hash());
+        assert!(!toml::to_string(&paper).expect("serialises").contains("pixels"), "old study files stay as they are");
     }
 
     #[test]
     fn settings_survive_toml_and_bad_ones_are_named() {
-        let recipe = Recipe { clip_quantile: 1.0, scale: Scale::Bits, size: 299 };
+        let pixels = PixelSettings { voi: Voi::Window, padding: true };
+        let recipe = Recipe { clip_quantile: 1.0, scale: Scale::Bits, size: 299, pixels };
         let text = toml::to_string(&recipe).expect("serialises");
         assert_eq!(toml::from_str::<Recipe>(&text).expect("parses"), recipe);
         assert_eq!(toml::from_str::<Recipe>("").expect("defaults"), Recipe::default());

@@ -4,7 +4,7 @@ use super::{Finding, Phantom, PhantomCase, PhantomConfig, plan, render};
 use crate::error::{Error, Result};
 use crate::fs::write_atomic;
 use crate::image::contact_sheet::{encode_png8, encode_png16};
-use crate::image::dicom::{DicomImage, Photometric, Samples, write_dicom};
+use crate::image::dicom::{DicomImage, Photometric, Samples, WriteSyntax, write_dicom};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -96,6 +96,8 @@ fn write_image(folder: &Path, case: &PhantomCase, p: &Phantom, dicom: bool) -> R
             series_description: format!("Chest {}", case.view),
             manufacturer: "chestnut phantom".to_owned(),
             pixel_mm: None,
+            syntax: WriteSyntax::default(),
+            extra: Vec::new(),
         };
         return Ok(write_dicom(&path, &image)?);
     }

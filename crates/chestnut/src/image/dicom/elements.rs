@@ -1,9 +1,10 @@
 //! The data elements of a DICOM file as slices of its bytes, every length checked against what is there.
 //!
 //! The general-purpose parser allocates what an element's length field claims (up to 4 GB from one
-//! flipped bit) and recurses without a limit into sequences. Radiographs need some thirty top-level
-//! attributes, so this walk (PS3.5, sections 7 and 10) notes where each top-level value lies, skips
-//! sequences with a depth limit, copies nothing and stops at the pixel data. It interprets no value.
+//! flipped bit) and recurses without a limit into sequences. Radiographs need some forty top-level
+//! attributes and two tables, so this walk (PS3.5, sections 7 and 10) notes where each top-level value lies,
+//! skips sequences with a depth limit (their items can be asked for), copies nothing and stops at the pixel
+//! data. It interprets no value.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,8 @@ const ITEM: u32 = 0xFFFE_E000;
 const ITEM_END: u32 = 0xFFFE_E00D;
 const SEQUENCE_END: u32 = 0xFFFE_E0DD;
 const UNDEFINED: u32 = u32::MAX;
+/// Bytes of an end mark: tag and length.
+const MARK_BYTES: usize = 8;
 /// Value representations with a 16-bit length field (PS3.5, table 7.1-2).
 const SHORT_VRS: [&[u8; 2]; 21] = [
     b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS",
@@ -50,10 +53,12 @@ impl Encoding {
 
 /// The top-level elements of a data set, up to and with the pixel data.
 pub(super) struct Elements<'a> {
-    /// Value bytes by tag; a sequence of undefined length has an empty value.
+    /// Value bytes by tag; of a sequence its items, without the end mark.
     pub(super) values: BTreeMap<u32, &'a [u8]>,
-    /// The pixel data, if there is any.
+    /// The pixel data, if there is any and it was asked for.
     pub(super) pixels: Option<PixelData<'a>>,
+    /// The walk came to the pixel data or beyond it: no attribute of the header is missing.
+    pub(super) reached_pixels: bool,
     /// The encoding of the numbers.
     pub(super) encoding: Encoding,
 }
@@ -102,33 +107,58 @@ pub(super) fn read_meta(bytes: &[u8], at: usize) -> Result<(Option<String>, usiz
     Ok((syntax, walk.at))
 }
 
-/// Notes the top-level elements of the data set in `bytes`.
-pub(super) fn read_data_set(bytes: &[u8], encoding: Encoding) -> Result<Elements<'_>, ImageError> {
+impl<'a> Elements<'a> {
+    /// The elements of the first item of a sequence; `None` if the sequence is absent or has no item.
+    pub(super) fn first_item(&self, tag: u32) -> Result<Option<Elements<'a>>, ImageError> {
+        let Some(&items) = self.values.get(&tag).filter(|items| !items.is_empty()) else { return Ok(None) };
+        let mut walk = Walk { bytes: items, at: 0, encoding: self.encoding };
+        let header = walk.header()?;
+        let item = match (header.tag, header.length) {
+            (ITEM, UNDEFINED) => {
+                let start = walk.at;
+                walk.skip_item(1)?;
+                &items[start..walk.at - MARK_BYTES]
+            }
+            (ITEM, length) => walk.take(length)?,
+            (tag, _) => return Err(undecodable(format!("element {tag:08X} where a sequence item must be"))),
+        };
+        read_data_set(item, self.encoding, true).map(Some)
+    }
+}
+
+/// Notes the top-level elements of the data set in `bytes`; `with_pixels` the pixel data too, which must then be
+/// whole. Without, `bytes` may end anywhere behind the header of the pixel data.
+pub(super) fn read_data_set(bytes: &[u8], encoding: Encoding, with_pixels: bool) -> Result<Elements<'_>, ImageError> {
     let mut walk = Walk { bytes, at: 0, encoding };
     let mut values = BTreeMap::new();
     let mut pixels = None;
+    let mut reached_pixels = false;
     while walk.at < bytes.len() {
         // Some writers pad the end with zeros.
         if bytes.len() - walk.at < 8 && bytes[walk.at..].iter().all(|&b| b == 0) {
             break;
         }
         let header = walk.header()?;
-        if header.tag == PIXEL_DATA {
+        reached_pixels = header.tag >= PIXEL_DATA;
+        if header.tag == PIXEL_DATA && with_pixels {
             pixels = Some(if header.length == UNDEFINED {
                 PixelData::Fragments(walk.fragments()?)
             } else {
                 PixelData::Native { bytes: walk.take(header.length)?, words: header.vr != *b"OB" }
             });
+        }
+        if reached_pixels {
             break;
         }
+        let start = walk.at;
         if header.length == UNDEFINED {
             walk.skip_sequence(&header, 1)?;
-            values.insert(header.tag, &bytes[..0]);
+            values.insert(header.tag, &bytes[start..walk.at - MARK_BYTES]);
         } else {
             values.insert(header.tag, walk.take(header.length)?);
         }
     }
-    Ok(Elements { values, pixels, encoding })
+    Ok(Elements { values, pixels, reached_pixels, encoding })
 }
 
 struct Header {
@@ -273,15 +303,39 @@ mod tests {
         bytes.extend(implicit(SEQUENCE_END, 0));
         bytes.extend(implicit(PIXEL_DATA, 4));
         bytes.extend([1, 2, 3, 4]);
-        let elements = read_data_set(&bytes, Encoding::IMPLICIT_LITTLE).expect("well formed");
-        assert!(elements.values.contains_key(&0x0088_0200));
+        let elements = read_data_set(&bytes, Encoding::IMPLICIT_LITTLE, true).expect("well formed");
         assert!(matches!(elements.pixels, Some(PixelData::Native { bytes: [1, 2, 3, 4], .. })));
+        let icon = elements.first_item(0x0088_0200).expect("well formed").expect("an item");
+        assert!(matches!(icon.pixels, Some(PixelData::Native { bytes: [9, 9], .. })));
+        assert!(elements.first_item(0x0028_3000).expect("no such sequence").is_none());
+        // Without pixels the file may be cut right behind the header of its pixel data.
+        let cut = &bytes[..bytes.len() - 4];
+        let header = read_data_set(cut, Encoding::IMPLICIT_LITTLE, false).expect("a whole header");
+        assert!(header.reached_pixels && header.pixels.is_none() && header.values.len() == 1);
+        assert!(read_data_set(cut, Encoding::IMPLICIT_LITTLE, true).is_err());
+    }
+
+    #[test]
+    fn items_of_defined_length_are_found() {
+        let mut table = implicit(0x0028_3006, 4);
+        table.extend([1, 0, 2, 0]);
+        let mut bytes = implicit(0x0028_3000, 8 + table.len() as u32);
+        bytes.extend(implicit(ITEM, table.len() as u32));
+        bytes.extend(&table);
+        let elements = read_data_set(&bytes, Encoding::IMPLICIT_LITTLE, true).expect("well formed");
+        assert!(!elements.reached_pixels);
+        let item = elements.first_item(0x0028_3000).expect("well formed").expect("an item");
+        assert_eq!(item.values[&0x0028_3006], [1, 0, 2, 0]);
+        // An item that claims more than its sequence holds.
+        bytes[12..16].copy_from_slice(&1000_u32.to_le_bytes());
+        let elements = read_data_set(&bytes, Encoding::IMPLICIT_LITTLE, true).expect("the outer length is right");
+        assert!(elements.first_item(0x0028_3000).is_err());
     }
 
     #[test]
     fn a_length_beyond_the_file_is_an_error_not_an_allocation() {
         let bytes = implicit(0x0010_0010, 0xFFFF_FFF0);
-        let error = read_data_set(&bytes, Encoding::IMPLICIT_LITTLE).err().expect("too long");
+        let error = read_data_set(&bytes, Encoding::IMPLICIT_LITTLE, true).err().expect("too long");
         assert_eq!(error.code(), "truncated");
     }
 
@@ -292,7 +346,7 @@ mod tests {
             bytes.extend(implicit(0x0040_A730, UNDEFINED));
             bytes.extend(implicit(ITEM, UNDEFINED));
         }
-        let error = read_data_set(&bytes, Encoding::IMPLICIT_LITTLE).err().expect("too deep");
+        let error = read_data_set(&bytes, Encoding::IMPLICIT_LITTLE, true).err().expect("too deep");
         assert!(error.to_string().contains("nested"), "{error}");
     }
 

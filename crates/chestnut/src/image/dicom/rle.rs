@@ -4,6 +4,8 @@
 //! write is bounds-checked; nothing larger than the image is allocated.
 
 const HEADER_BYTES: usize = 64;
+/// Most bytes after the last of a segment.
+const MAX_PADDING: usize = 64;
 
 /// Decodes one frame of `pixels` samples with `sample_bytes` bytes each into little-endian samples.
 ///
@@ -66,12 +68,58 @@ fn unpack(packed: &[u8], count: usize, mut put: impl FnMut(usize, u8)) -> Result
             }
         }
     }
+    // Writers pad by a byte or a few; more is another image's worth, so Rows and Columns do not belong to it.
+    if packed.len() - at.min(packed.len()) > MAX_PADDING {
+        return Err(LONG);
+    }
     Ok(())
+}
+
+/// Encodes little-endian samples of `sample_bytes` bytes (1 or 2), `width` to a row: one frame, of even length.
+pub(super) fn encode(samples: &[u8], width: usize, sample_bytes: usize) -> Vec<u8> {
+    let mut numbers = [0_u32; HEADER_BYTES / 4];
+    numbers[0] = sample_bytes as u32;
+    let mut bytes = vec![0; HEADER_BYTES];
+    for segment in 0..sample_bytes {
+        numbers[segment + 1] = bytes.len() as u32;
+        let plane: Vec<u8> = samples.iter().skip(sample_bytes - 1 - segment).step_by(sample_bytes).copied().collect();
+        // Annex G.3.1: each row is encoded by itself.
+        plane.chunks(width.max(1)).for_each(|row| pack(row, &mut bytes));
+        if bytes.len() % 2 == 1 {
+            bytes.push(0);
+        }
+    }
+    for (cell, number) in bytes.chunks_exact_mut(4).zip(numbers) {
+        cell.copy_from_slice(&number.to_le_bytes());
+    }
+    bytes
+}
+
+/// Appends one row as PackBits: runs of three or more equal bytes, the rest as literals.
+fn pack(row: &[u8], out: &mut Vec<u8>) {
+    const LONGEST: usize = 128;
+    let run_at = |at: usize| row[at..].iter().take(LONGEST).take_while(|&&b| b == row[at]).count();
+    let mut at = 0;
+    while at < row.len() {
+        let run = run_at(at);
+        if run >= 3 {
+            out.extend([(257 - run) as u8, row[at]]);
+            at += run;
+            continue;
+        }
+        let start = at;
+        while at < row.len() && at - start < LONGEST && run_at(at) < 3 {
+            at += 1;
+        }
+        out.push((at - start - 1) as u8);
+        out.extend_from_slice(&row[start..at]);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chestnut_stats::random::Stream;
 
     fn stream(segments: &[&[u8]]) -> Vec<u8> {
         let mut numbers = [0_u32; 16];
@@ -91,6 +139,24 @@ mod tests {
         // High bytes: four times 1. Low bytes: 7, no operation, three times 9. One byte of padding.
         let bytes = stream(&[&[253, 1], &[0, 7, 128, 254, 9, 0]]);
         assert_eq!(decode(&bytes, 4, 2), Ok(vec![7, 1, 9, 1, 9, 1, 9, 1]));
+    }
+
+    #[test]
+    fn what_is_packed_unpacks() {
+        let mut draws = Stream::keyed(1, "rle");
+        for _ in 0..200 {
+            let (width, rows) = (1 + draws.below(300), 1 + draws.below(4));
+            let sample_bytes = 1 + draws.below(2);
+            let mut samples = Vec::new();
+            while samples.len() < width * rows * sample_bytes {
+                let (byte, run) = (draws.below(256) as u8, 1 + draws.below(200).min(draws.below(200)));
+                samples.extend(std::iter::repeat_n(byte, run));
+            }
+            samples.truncate(width * rows * sample_bytes);
+            let packed = encode(&samples, width, sample_bytes);
+            assert_eq!(packed.len() % 2, 0);
+            assert_eq!(decode(&packed, width * rows, sample_bytes), Ok(samples));
+        }
     }
 
     #[test]

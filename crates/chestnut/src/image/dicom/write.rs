@@ -1,17 +1,20 @@
-//! Writes the phantom's radiographs as DICOM: CR Image Storage, uncompressed explicit little endian.
+//! Writes the phantom's radiographs as DICOM: CR Image Storage, in the syntaxes that need no lossy codec.
 //!
-//! All names, ids and UIDs are made up by the caller or derived from made-up keys; dates stay empty.
-//! Same input, same bytes. Nothing here may be used to rewrite a real patient's file: most attributes
-//! of a real examination are not carried.
+//! All names, ids and UIDs are made up by the caller or derived from made-up keys; dates stay empty unless
+//! the caller makes some up. Same input, same bytes. Nothing here may be used to rewrite a real patient's
+//! file: most attributes of a real examination are not carried.
 
 use std::path::Path;
 
+use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
+use dicom_core::value::PixelFragmentSequence;
 use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
-use dicom_dictionary_std::{tags, uids};
+use dicom_dictionary_std::{StandardDataDictionary, tags, uids};
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
 use sha2::{Digest, Sha256};
 
 use super::super::{Format, ImageError, check_size};
+use super::{DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, rle};
 
 /// How stored values map to brightness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,40 @@ pub enum Samples {
     U8(Vec<u8>),
     /// 16 bits allocated.
     U16(Vec<u16>),
+}
+
+/// How a file is written: transfer syntaxes that archives hold and that keep every value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WriteSyntax {
+    /// 1.2.840.10008.1.2
+    ImplicitLittle,
+    /// 1.2.840.10008.1.2.1
+    #[default]
+    ExplicitLittle,
+    /// 1.2.840.10008.1.2.2, retired, still found in old archives.
+    ExplicitBig,
+    /// 1.2.840.10008.1.2.1.99: the data set deflated.
+    Deflated,
+    /// 1.2.840.10008.1.2.5: the pixels as PackBits.
+    Rle,
+}
+
+impl WriteSyntax {
+    /// All of them, for cohorts of mixed files and for tests.
+    pub const ALL: [Self; 5] =
+        [Self::ImplicitLittle, Self::ExplicitLittle, Self::ExplicitBig, Self::Deflated, Self::Rle];
+
+    /// The transfer syntax UID.
+    #[must_use]
+    pub fn uid(self) -> &'static str {
+        match self {
+            Self::ImplicitLittle => IMPLICIT_LITTLE,
+            Self::ExplicitLittle => EXPLICIT_LITTLE,
+            Self::ExplicitBig => EXPLICIT_BIG,
+            Self::Deflated => DEFLATED,
+            Self::Rle => uids::RLE_LOSSLESS,
+        }
+    }
 }
 
 /// A synthetic radiograph to be written.
@@ -64,6 +101,11 @@ pub struct DicomImage {
     pub manufacturer: String,
     /// Distance of pixel centres in mm at the detector.
     pub pixel_mm: Option<f64>,
+    /// How the file is written.
+    pub syntax: WriteSyntax,
+    /// Further attributes of the standard's dictionary as group, element and text, values separated by `\`: accession
+    /// number, image type, SOP class ... They replace what is written otherwise.
+    pub extra: Vec<(u16, u16, String)>,
 }
 
 /// A UID below 2.25 (PS3.5, annex B.2) that is a pure function of `kind` and `key`.
@@ -87,7 +129,8 @@ pub fn write_dicom(path: &Path, image: &DicomImage) -> Result<(), ImageError> {
 /// The bytes of `image` as a DICOM file.
 ///
 /// # Errors
-/// [`ImageError::NotEncodable`] if sizes, bits and samples disagree; a size outside the limits.
+/// [`ImageError::NotEncodable`] if sizes, bits and samples disagree, or an extra attribute is unknown or no text; a
+/// size outside the limits.
 pub fn encode_dicom(image: &DicomImage) -> Result<Vec<u8>, ImageError> {
     let failed = |detail: String| ImageError::NotEncodable { format: Format::Dicom, detail };
     check_size(image.width as u64, image.height as u64)?;
@@ -159,25 +202,68 @@ pub fn encode_dicom(image: &DicomImage) -> Result<Vec<u8>, ImageError> {
     put(tags::PIXEL_REPRESENTATION, VR::US, number(0));
     put(tags::BURNED_IN_ANNOTATION, VR::CS, text("NO"));
     put(tags::LOSSY_IMAGE_COMPRESSION, VR::CS, text("00"));
-    match &image.samples {
-        Samples::U8(samples) => {
-            let mut samples = samples.clone();
-            // Values have even length.
-            if samples.len() % 2 == 1 {
-                samples.push(0);
+    for (group, element, value) in &image.extra {
+        let tag = Tag(*group, *element);
+        let vr = StandardDataDictionary.by_tag(tag).map(|entry| entry.vr().relaxed()).filter(|vr| TEXT.contains(vr));
+        let vr = vr.ok_or_else(|| failed(format!("attribute ({group:04X},{element:04X}) is unknown or no text")))?;
+        put(tag, vr, text(value));
+    }
+    if image.syntax == WriteSyntax::Rle {
+        let stream = match &image.samples {
+            Samples::U8(samples) => rle::encode(samples, image.width, 1),
+            Samples::U16(samples) => {
+                let bytes: Vec<u8> = samples.iter().flat_map(|v| v.to_le_bytes()).collect();
+                rle::encode(&bytes, image.width, 2)
             }
-            put(tags::PIXEL_DATA, VR::OB, PrimitiveValue::U8(samples.into()));
+        };
+        // One frame in one fragment; its offset is 0.
+        let frames: PixelFragmentSequence<Vec<u8>> = PixelFragmentSequence::new(vec![0_u32], vec![stream]);
+        object.put(DataElement::new(tags::PIXEL_DATA, VR::OB, frames));
+    } else {
+        match &image.samples {
+            Samples::U8(samples) => {
+                let mut samples = samples.clone();
+                // Values have even length.
+                if samples.len() % 2 == 1 {
+                    samples.push(0);
+                }
+                put(tags::PIXEL_DATA, VR::OB, PrimitiveValue::U8(samples.into()));
+            }
+            Samples::U16(samples) => put(tags::PIXEL_DATA, VR::OW, PrimitiveValue::U16(samples.clone().into())),
         }
-        Samples::U16(samples) => put(tags::PIXEL_DATA, VR::OW, PrimitiveValue::U16(samples.clone().into())),
     }
 
     let file = object
-        .with_meta(FileMetaTableBuilder::new().transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN))
+        .with_meta(FileMetaTableBuilder::new().transfer_syntax(image.syntax.uid()))
         .map_err(|e| failed(e.to_string()))?;
     let mut bytes = Vec::with_capacity(count * allocated as usize / 8 + 4096);
     file.write_all(&mut bytes).map_err(|e| failed(e.to_string()))?;
+    if bytes.len() % 2 == 1 {
+        // A deflated stream may end at an odd byte, a file may not (PS3.5, annex A.5).
+        bytes.push(0);
+    }
     Ok(bytes)
 }
+
+/// Value representations that are plain text.
+const TEXT: [VR; 16] = [
+    VR::AE,
+    VR::AS,
+    VR::CS,
+    VR::DA,
+    VR::DS,
+    VR::DT,
+    VR::IS,
+    VR::LO,
+    VR::LT,
+    VR::PN,
+    VR::SH,
+    VR::ST,
+    VR::TM,
+    VR::UC,
+    VR::UI,
+    VR::UT,
+];
 
 #[cfg(test)]
 mod tests {
@@ -210,9 +296,14 @@ mod tests {
             series_description: String::new(),
             manufacturer: String::new(),
             pixel_mm: None,
+            syntax: WriteSyntax::default(),
+            extra: vec![(0x0008, 0x0050, "A-1".to_owned())],
         };
         let first = encode_dicom(&image).expect("fits");
         assert_eq!(first, encode_dicom(&image).expect("again"), "same input, same bytes");
+        image.extra.push((0x0028, 0x0010, "32".to_owned()));
+        assert!(encode_dicom(&image).is_err(), "Rows is no text");
+        image.extra.truncate(1);
         image.samples = Samples::U16(vec![1024; 1024]);
         assert!(encode_dicom(&image).is_err(), "1024 needs 11 bits");
         image.samples = Samples::U8(vec![0; 1024]);

@@ -1,0 +1,35 @@
+//! `chestnut explain-pixels`: what happens to one file's pixels, as a table and a picture.
+
+use crate::Outcome;
+use anyhow::{Context, anyhow};
+use chestnut::image;
+use chestnut::image::explain::{Explanation, explain};
+use chestnut::image::recipe::Recipe;
+use std::path::{Path, PathBuf};
+
+/// Prints the steps of `file` with the paper's recipe and writes their picture to `out`, by default
+/// `NAME.explain.png` in the current folder.
+pub(crate) fn run(file: &Path, out: Option<&Path>) -> anyhow::Result<Outcome> {
+    let name = file.file_name().ok_or_else(|| anyhow!("{} is no file; name one image", file.display()))?;
+    let explained = image::read_bytes(file).and_then(|bytes| explain(&bytes, &Recipe::default()));
+    let Explanation { format, steps, flags, png } = explained.map_err(|e| anyhow!("{} {e}", file.display()))?;
+    let picture = out.map_or_else(
+        || {
+            let mut name = name.to_owned();
+            name.push(".explain.png");
+            PathBuf::from(name)
+        },
+        Path::to_path_buf,
+    );
+    println!("{} ({format})", file.display());
+    println!("{}", Explanation::heading());
+    for step in &steps {
+        println!("{step}");
+    }
+    for flag in &flags {
+        println!("note: {flag}");
+    }
+    chestnut::fs::write_atomic(&picture, &png).context("the picture of the steps")?;
+    println!("{}", picture.display());
+    Ok(Outcome::Clean)
+}
