@@ -2,15 +2,46 @@
 
 use super::models_folder;
 use crate::Outcome;
-use crate::args::Bench;
+use crate::args::Store;
 use anyhow::{anyhow, bail};
 use chestnut::embed::{Network, SEEDED};
 use chestnut_nn::{Engine, Isa, Options, StepTime};
 use chestnut_zoo::weights::unit_sequence;
 use chestnut_zoo::{Architecture, Head, HeadLayer, store, weights};
+use clap::Args;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+
+/// Measure how fast this machine runs each network.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  chestnut bench --net seeded:densenet121 --layers")]
+pub(crate) struct Bench {
+    /// Networks by name [default: all seven, seeded].
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) net: Vec<String>,
+    /// Images per pass.
+    #[arg(long, value_delimiter = ',', default_value = "1,8")]
+    pub(crate) batch: Vec<usize>,
+    /// Rows and columns of the input.
+    #[arg(long, default_value_t = 224)]
+    pub(crate) size: usize,
+    /// Seconds to measure each network and batch.
+    #[arg(long, default_value_t = 3.0)]
+    pub(crate) seconds: f64,
+    /// Threads [default: all cores].
+    #[arg(long)]
+    pub(crate) threads: Option<usize>,
+    /// Time of each layer.
+    #[arg(long)]
+    pub(crate) layers: bool,
+    /// Print all times as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
 
 pub(crate) fn run(a: &Bench) -> anyhow::Result<Outcome> {
     if a.batch.is_empty() || a.batch.contains(&0) || a.batch.iter().any(|&b| b > 1024) {

@@ -3,7 +3,7 @@
 use super::embed::STAGE;
 use super::models_folder;
 use crate::Outcome;
-use crate::args::{ApproachArg, Compare, LearnerArg};
+use crate::args::Store;
 use crate::progress::Progress;
 use anyhow::{Context, bail};
 use chestnut::cohort::LabelMap;
@@ -15,7 +15,83 @@ use chestnut::report::{self, Pictures};
 use chestnut::study::Study;
 use chestnut::train::Schedule;
 use chestnut::transfer::embeddings::Learner;
+use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
+
+/// Fit trees on each network's embeddings and score them on held-out patients.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  chestnut compare study
+  chestnut compare study --repeats 20    the spread over 20 splits
+  chestnut compare study --learner rf,xrt,dt,lr,knn --json > metrics.json")]
+pub(crate) struct Compare {
+    /// Folder of the study.
+    pub(crate) study: PathBuf,
+    /// Networks by name [default: all that were embedded].
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) net: Vec<String>,
+    /// Ways from the networks to your labels.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "baseline,stacking,embeddings,head")]
+    pub(crate) approach: Vec<ApproachArg>,
+    /// Learners on the embeddings.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "rf")]
+    pub(crate) learner: Vec<LearnerArg>,
+    /// Train the new head as published: 5 epochs, rate 1e-4 divided by 10 each epoch, file order.
+    #[arg(long)]
+    pub(crate) published_schedule: bool,
+    /// TOML file: which of the networks' labels each local label is the largest of [default: the paper's Table 3].
+    #[arg(long)]
+    pub(crate) label_map: Option<PathBuf>,
+    /// Also draw the AUC against the number of patients to learn from, with this many draws of each size.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) learning_curve: usize,
+    /// Leave out thresholds, calibration, subgroups and differences, which take five more fits of everything.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Number of splits; tables show the first and the spread over all.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) repeats: usize,
+    /// Use the settings that `chestnut tune` chose instead of the paper's final values.
+    #[arg(long)]
+    pub(crate) tuned: bool,
+    /// Also show the paper's Eq. 2 as printed, without its denominator.
+    #[arg(long)]
+    pub(crate) literal_entropy: bool,
+    /// Print the results as JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print the table as Markdown.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) markdown: bool,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ApproachArg {
+    /// The networks' own outputs, mapped to your labels.
+    Baseline,
+    /// A forest on the networks' own outputs.
+    Stacking,
+    /// Learners on embeddings.
+    Embeddings,
+    /// A new classification layer on frozen features (fine-tuning of the head).
+    Head,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LearnerArg {
+    /// Random forest.
+    Rf,
+    /// Extremely randomised trees.
+    Xrt,
+    /// Decision tree.
+    Dt,
+    /// L2 logistic regression (linear probe).
+    Lr,
+    /// Nearest neighbours.
+    Knn,
+}
 
 pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
     let study = Study::open(&a.study)?;

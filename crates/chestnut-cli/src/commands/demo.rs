@@ -2,7 +2,6 @@
 
 use super::{compare, embed, ingest};
 use crate::Outcome;
-use crate::args::Demo;
 use crate::progress::Progress;
 use chestnut::cohort::{IngestOptions, LabelSet};
 use chestnut::compare::CompareOptions;
@@ -10,7 +9,24 @@ use chestnut::evaluate::table;
 use chestnut::phantom::export::{ExportOptions, export};
 use chestnut::phantom::{Hospital, PhantomConfig};
 use chestnut::study::{SplitSettings, Study};
-use std::path::Path;
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+/// Run the whole chain on made-up radiographs: no file, no network connection, no patient.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  chestnut demo -o demo -n 300")]
+pub(crate) struct Demo {
+    /// Folder of the study.
+    #[arg(short, long, default_value = "chestnut-demo")]
+    pub(crate) output: PathBuf,
+    /// Images.
+    #[arg(short = 'n', long, default_value_t = 300)]
+    pub(crate) images: usize,
+    /// Seed of everything.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+}
 
 /// Networks of the demo until trained weights ship: formula weights, so that nothing needs to be fetched.
 const NETWORKS: [&str; 3] = ["seeded:densenet121", "seeded:xception", "seeded:vgg16"];

@@ -2,9 +2,25 @@
 
 use super::models_folder;
 use crate::Outcome;
-use crate::args::Doctor;
+use crate::args::Store;
 use chestnut::doctor::{Diagnosis, Status, examine};
+use clap::Args;
 use std::io::IsTerminal;
+use std::path::PathBuf;
+
+/// Check this machine, the model store and studies: what is in order, what is not, and the way out.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  chestnut doctor study")]
+pub(crate) struct Doctor {
+    /// Folders of studies.
+    pub(crate) studies: Vec<PathBuf>,
+    /// Print the findings as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
 
 pub(crate) fn run(a: &Doctor) -> anyhow::Result<Outcome> {
     let terminal = std::io::stderr().is_terminal();

@@ -2,13 +2,30 @@
 
 use super::models_folder;
 use crate::Outcome;
-use crate::args::Embed;
+use crate::args::Store;
 use crate::progress::Progress;
 use anyhow::bail;
 use chestnut::cohort::Cohort;
 use chestnut::embed::{self, Network};
 use chestnut::study::{StageRecord, Study};
-use std::path::Path;
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+/// Compute the embeddings of a study's images; an interrupted run goes on where it was.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  chestnut embed study --net xception,densenet121
+
+`--net seeded:densenet121` runs a network whose weights are a formula, to try the chain without any file.")]
+pub(crate) struct Embed {
+    /// Folder of the study.
+    pub(crate) study: PathBuf,
+    /// Networks by name, separated by commas [default: all in the store].
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) net: Vec<String>,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
 
 /// Refused images that are named.
 const SHOWN: usize = 20;

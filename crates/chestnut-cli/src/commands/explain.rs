@@ -3,7 +3,7 @@
 use super::compare::embedded_names;
 use super::models_folder;
 use crate::Outcome;
-use crate::args::Explain;
+use crate::args::Store;
 use crate::progress::Progress;
 use anyhow::{Context, bail};
 use chestnut::cohort::source::Sources;
@@ -14,7 +14,46 @@ use chestnut::explain::stage::{self, ExplainOptions, Explained, SOURCES};
 use chestnut::explain::{CamKind, MaskRule};
 use chestnut::image::{self, Radiograph};
 use chestnut::study::Study;
+use clap::Args;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Show where the models look: heat maps of the test images, mean maps, agreement with experts.
+///
+/// Writes STUDY/explain/: overlays/*.png, population/*.png, population.csv, agreement.csv and agreement_rows.csv. A heat map
+/// says what a model used, not that it is right.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  chestnut explain study
+  chestnut explain study --experts boxes.csv --labels Effusion,Edema --overlays 40
+  chestnut explain study --images a.png,b.png")]
+pub(crate) struct Explain {
+    /// Folder of the study.
+    pub(crate) study: PathBuf,
+    /// Networks by name [default: all that were embedded].
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) net: Vec<String>,
+    /// Images of the test part, by their names in cohort.csv [default: all of it].
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) images: Vec<String>,
+    /// Labels to draw [default: all].
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) labels: Vec<String>,
+    /// Masks or boxes that experts drew: a folder of PNG, a CSV, or a JSON file (COCO, CheXlocalize).
+    #[arg(long)]
+    pub(crate) experts: Option<PathBuf>,
+    /// What the experts call a label of the study, as EXPERT=LABEL.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) renamed: Vec<String>,
+    /// How the head's maps are made: grad-cam, hi-res or legacy.
+    #[arg(long, default_value = "grad-cam")]
+    pub(crate) cam: String,
+    /// Overlays to draw, those with the highest probabilities first.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) overlays: usize,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
 
 /// Side of the mean maps.
 const POPULATION_SIDE: usize = 64;

@@ -5,7 +5,20 @@ use anyhow::{Context, anyhow};
 use chestnut::image;
 use chestnut::image::explain::{Explanation, explain};
 use chestnut::image::recipe::Recipe;
+use clap::Args;
 use std::path::{Path, PathBuf};
+
+/// Print and draw every pixel step of one image, from stored values to network input.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  chestnut pixels image.dcm -o steps.png")]
+pub(crate) struct Pixels {
+    /// PNG, JPEG or DICOM.
+    pub(crate) file: PathBuf,
+    /// Picture of the steps [default: FILE.explain.png in this folder].
+    #[arg(short, long)]
+    pub(crate) output: Option<PathBuf>,
+}
 
 /// Prints the steps of `file` with the paper's recipe and writes their picture to `out`, by default
 /// `NAME.explain.png` in the current folder.

@@ -1,7 +1,6 @@
 //! `chestnut ingest`
 
 use crate::Outcome;
-use crate::args::{Ingest, UnitArg};
 use crate::progress::Progress;
 use anyhow::{Context, bail};
 use chestnut::cohort::blank::BlankRules;
@@ -9,8 +8,110 @@ use chestnut::cohort::labels::guess_label_set;
 use chestnut::cohort::rules::{DEFAULT_RULES, SelectionRules};
 use chestnut::cohort::{self, ColumnNames, Copies, IngestOptions, LabelSet, Unit, ViewFilter};
 use chestnut::study::{Settings, SplitSettings, StageRecord, Study};
+use clap::{Args, ValueEnum};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Read a folder of radiographs and a labels table into a study.
+///
+/// DICOM, PNG and JPEG files (8 to 16 bit, with any or no extension) are read, also inside zip and tar archives. DICOM
+/// headers are judged by rules that you can edit: frontal chest radiographs are taken, everything else is refused. Every
+/// file and every row ends in cohort.csv or, with a reason, in rejects.csv.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  chestnut ingest images/ --labels labels.csv -o study
+  chestnut ingest images/ --labels labels.csv -o study --labels-columns Edema,Effusion --view PA
+  chestnut ingest dicom/ --labels export.csv -o study --label-set hum-cxr --key accession
+  chestnut ingest export.zip --labels export.csv -o study --rules rules.toml
+  chestnut ingest --print-rules > rules.toml
+  chestnut ingest --explain dicom/IM000001
+
+A label set of your own (--label-set FILE.toml):
+  name = \"ward 3\"
+  labels = [\"Edema\", \"Effusion\"]
+  blank = \"unknown\"        # or \"negative\"
+  uncertain = \"unknown\"    # what -1 means; or \"negative\", \"positive\"
+
+Regions to blank (--blank FILE.toml), each with any of the three conditions:
+  [[region]]
+  manufacturer = \"Example\"
+  rows = 2500
+  columns = 2048
+  pixels = [0, 0, 600, 80]  # left, top, width, height; or share = [0.0, 0.0, 0.3, 0.05]")]
+pub(crate) struct Ingest {
+    /// Folder of images, or one zip or tar archive of them; subfolders and archives are searched.
+    #[arg(required_unless_present_any = ["explain", "print_rules"])]
+    pub(crate) images: Option<PathBuf>,
+    /// Table with one row per image or study: file name or another key, labels, and if possible patient and view.
+    #[arg(long, required_unless_present_any = ["explain", "print_rules"])]
+    pub(crate) labels: Option<PathBuf>,
+    /// Folder of the study, made if needed.
+    #[arg(short, long, required_unless_present_any = ["explain", "print_rules"])]
+    pub(crate) output: Option<PathBuf>,
+    /// chexpert, hum-cxr, or a TOML file; by default whichever of the two fits the table.
+    #[arg(long, conflicts_with = "labels_columns")]
+    pub(crate) label_set: Option<String>,
+    /// Label columns, separated by commas; a blank cell is unknown.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) labels_columns: Vec<String>,
+    /// Column with the image's file name, accession number, study or SOP instance UID, or patient id.
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// Column with the patient's id.
+    #[arg(long)]
+    pub(crate) patient: Option<String>,
+    /// Column with the view (AP, PA, ...).
+    #[arg(long)]
+    pub(crate) view_column: Option<String>,
+    /// Column with the sex.
+    #[arg(long)]
+    pub(crate) sex: Option<String>,
+    /// Column with the age in years.
+    #[arg(long)]
+    pub(crate) age: Option<String>,
+    /// Keep this view only (AP or PA); by default all frontal ones, or `any`.
+    #[arg(long)]
+    pub(crate) view: Option<String>,
+    /// Rules by which DICOM headers are judged, instead of the built-in ones.
+    #[arg(long, value_name = "FILE.toml")]
+    pub(crate) rules: Option<PathBuf>,
+    /// Print the built-in rules, to be edited, and do nothing else.
+    #[arg(long)]
+    pub(crate) print_rules: bool,
+    /// Take secondary captures (screenshots, scanned films, public collections made of PNG files).
+    #[arg(long)]
+    pub(crate) secondary_captures: bool,
+    /// Take images whose DICOM header names another body part than the chest.
+    #[arg(long)]
+    pub(crate) any_body_part: bool,
+    /// Rectangles to blank before anything looks at the pixels, such as burnt-in names.
+    #[arg(long, value_name = "FILE.toml")]
+    pub(crate) blank: Option<PathBuf>,
+    /// Show every step from the stored values of one image to a network's input, and do nothing else.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) explain: Option<PathBuf>,
+    /// Keep images that are copies of each other.
+    #[arg(long)]
+    pub(crate) keep_copies: bool,
+    /// Keep patient ids as they are instead of keyed pseudonyms.
+    #[arg(long)]
+    pub(crate) keep_ids: bool,
+    /// Share of the patients to test on.
+    #[arg(long, default_value_t = 0.3)]
+    pub(crate) test: f64,
+    /// Seed of the split and of all learners.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// What the split keeps whole; `image` is as published and inflates results.
+    #[arg(long, value_enum, default_value_t = UnitArg::Patient)]
+    pub(crate) unit: UnitArg,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum UnitArg {
+    Patient,
+    Image,
+}
 
 /// The rules that were used, in the study's folder, for the record.
 const RULES_RECORD: &str = "selection_rules.toml";

@@ -2,12 +2,68 @@
 
 use super::models_folder;
 use crate::Outcome;
-use crate::args::{Models, ModelsAdd};
+use crate::args::Store;
 use anyhow::anyhow;
 use chestnut::embed::Network;
 use chestnut_zoo::read::HeadHint;
 use chestnut_zoo::store::{self, AddOptions, ModelRecord};
 use chestnut_zoo::{Activation, Architecture};
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// Add, list and show networks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Models {
+    Add(ModelsAdd),
+    /// List the networks in the store.
+    List {
+        #[command(flatten)]
+        store: Store,
+    },
+    /// Show everything that is known about a network (or `seeded:<architecture>`).
+    Show {
+        /// Name.
+        name: String,
+        #[command(flatten)]
+        store: Store,
+    },
+}
+
+/// Check a weights file against its network, convert it and record where it came from.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  chestnut models add DenseNet121_model.hdf5 --name densenet121 --licence 'CC BY 4.0'
+  chestnut models add xception.keras --name xception --labels NORMAL,PNEUMONIA")]
+pub(crate) struct ModelsAdd {
+    /// Keras .hdf5, .h5 or .keras, safetensors, or a PyTorch state dict.
+    pub(crate) file: PathBuf,
+    /// Name in the store.
+    #[arg(long)]
+    pub(crate) name: String,
+    /// densenet121, densenet169, densenet201, inception_resnet_v2, xception, vgg16 or vgg19; found by itself if not given.
+    #[arg(long)]
+    pub(crate) arch: Option<String>,
+    /// Licence of the weights, as text.
+    #[arg(long)]
+    pub(crate) licence: Option<String>,
+    /// Names of the head's outputs.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) labels: Vec<String>,
+    /// Activation of each Dense layer (linear, relu, sigmoid, softmax), where the file does not say.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) activations: Vec<String>,
+    /// imagenet (as the paper), keras-tf, keras-caffe, torchxrayvision or none.
+    #[arg(long)]
+    pub(crate) standardisation: Option<String>,
+    /// Rows and columns of the input.
+    #[arg(long)]
+    pub(crate) input_size: Option<usize>,
+    /// Replace a network of that name.
+    #[arg(long)]
+    pub(crate) replace: bool,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
 
 pub(crate) fn run(a: &Models) -> anyhow::Result<Outcome> {
     match a {

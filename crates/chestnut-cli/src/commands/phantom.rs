@@ -1,10 +1,45 @@
 //! `chestnut phantom`
 
 use crate::Outcome;
-use crate::args::Phantom;
 use crate::progress::Progress;
 use chestnut::phantom::export::{ExportOptions, export};
 use chestnut::phantom::{PhantomConfig, Shortcut};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Draw a made-up chest radiograph cohort with known findings.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  chestnut phantom -n 300 --hospital B --seed 0 -o phantom --masks")]
+pub(crate) struct Phantom {
+    /// Images.
+    #[arg(short = 'n', long, default_value_t = 300)]
+    pub(crate) images: usize,
+    /// A or B: they differ in film, noise, size, markers and bit depth.
+    #[arg(long, default_value = "A")]
+    pub(crate) hospital: String,
+    /// Seed of everything.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Long side in pixels.
+    #[arg(long, default_value_t = 512)]
+    pub(crate) size: usize,
+    /// Folder to write.
+    #[arg(short, long)]
+    pub(crate) output: PathBuf,
+    /// DICOM files instead of PNG.
+    #[arg(long)]
+    pub(crate) dicom: bool,
+    /// Also write a mask for each finding.
+    #[arg(long)]
+    pub(crate) masks: bool,
+    /// Plant a corner marker that goes with this finding (Normal, Cardiac, Lung, PNX, Pleura, Bone, Device).
+    #[arg(long)]
+    pub(crate) shortcut: Option<String>,
+    /// Probability, 0 to 1, that the planted marker agrees with the label.
+    #[arg(long, default_value_t = 0.95)]
+    pub(crate) shortcut_fidelity: f64,
+}
 
 pub(crate) fn run(a: &Phantom) -> anyhow::Result<Outcome> {
     let shortcut = match &a.shortcut {

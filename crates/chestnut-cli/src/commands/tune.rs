@@ -3,13 +3,54 @@
 use super::compare::embedded_names;
 use super::models_folder;
 use crate::Outcome;
-use crate::args::{TreeArg, Tune};
+use crate::args::Store;
 use crate::progress::Progress;
 use anyhow::{Context, bail};
 use chestnut::embed::Network;
 use chestnut::forest::{Grid, Learner};
 use chestnut::study::{Study, read_text};
 use chestnut::tune::{TuneOptions, tune};
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+/// Search the paper's whole grid of tree settings on the training patients; an interrupted search goes on where it was.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  chestnut tune study
+  chestnut tune study --learner rf,xrt --folds 5 --repeats 3    as the paper's code
+  chestnut compare study --tuned                                use what was found")]
+pub(crate) struct Tune {
+    /// Folder of the study.
+    pub(crate) study: PathBuf,
+    /// Networks by name [default: all that were embedded].
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) net: Vec<String>,
+    /// Learners on the embeddings.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "rf")]
+    pub(crate) learner: Vec<TreeArg>,
+    /// A grid of your own as TOML (learner, trees, max_depth, min_samples_split, ...), instead of the paper's.
+    #[arg(long, conflicts_with = "learner")]
+    pub(crate) grid: Option<PathBuf>,
+    /// Folds of the cross-validation, by patient and stratified over labels.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) folds: usize,
+    /// How often it is repeated with other folds.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) repeats: usize,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
+
+/// Learners that have a grid to search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TreeArg {
+    /// Random forest.
+    Rf,
+    /// Extremely randomised trees.
+    Xrt,
+    /// Decision tree.
+    Dt,
+}
 
 pub(crate) fn run(a: &Tune) -> anyhow::Result<Outcome> {
     let study = Study::open(&a.study)?;
