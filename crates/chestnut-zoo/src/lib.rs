@@ -12,6 +12,7 @@
 
 pub mod graph;
 pub mod head;
+pub mod layers;
 pub mod nets;
 pub mod read;
 pub mod store;

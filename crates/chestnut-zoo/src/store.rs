@@ -283,18 +283,31 @@ pub fn load(folder: &Path, name: &str) -> Result<(ModelRecord, Graph, Weights), 
     Ok((record, graph, tensors))
 }
 
-/// Compares the weights with the hash in the record, and everything that [`load`] checks.
+/// As [`load`], if the weights have the hash in the record; the file is read and hashed at the same time.
 ///
 /// # Errors
 /// [`StoreError::Hash`] if they were changed; else as [`load`].
-pub fn verify(folder: &Path, name: &str) -> Result<ModelRecord, StoreError> {
+pub fn load_verified(folder: &Path, name: &str) -> Result<(ModelRecord, Graph, Weights), StoreError> {
     let record = record(folder, name)?;
     let path = folder.join(name).join(WEIGHTS_FILE);
-    let found = sha256_file(&path).map_err(at(&path))?;
+    let (found, loaded) = std::thread::scope(|scope| {
+        let hash = scope.spawn(|| sha256_file(&path));
+        let loaded = load(folder, name);
+        (hash.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), loaded)
+    });
+    let found = found.map_err(at(&path))?;
     if found != record.weights_sha256 {
         return Err(StoreError::Hash { path: path.display().to_string(), found, recorded: record.weights_sha256 });
     }
-    load(folder, name).map(|(record, ..)| record)
+    loaded
+}
+
+/// Compares the weights with the hash in the record, and everything that [`load`] checks.
+///
+/// # Errors
+/// As [`load_verified`].
+pub fn verify(folder: &Path, name: &str) -> Result<ModelRecord, StoreError> {
+    load_verified(folder, name).map(|(record, ..)| record)
 }
 
 /// SHA-256 of a file, hexadecimal, read in pieces.
@@ -408,6 +421,7 @@ mod tests {
         assert_eq!(record, added);
         assert_eq!(weights, weights::seeded(&graph, 3));
         assert_eq!(verify(&store, "mine").expect("unchanged"), added);
+        assert!(load_verified(&store, "mine").expect("unchanged").2 == weights);
         let listed = list(&store).expect("listed");
         assert_eq!(listed.len(), 1, "no unfinished folder is left");
 

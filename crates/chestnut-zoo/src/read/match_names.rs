@@ -348,7 +348,8 @@ impl SourceModel {
             head.labels.clone_from(&recorded.labels);
             return Ok(head);
         }
-        let torch = self.format == SourceFormat::TorchStateDict || self.format == SourceFormat::Safetensors;
+        let torch =
+            matches!(self.format, SourceFormat::TorchStateDict | SourceFormat::TorchModel | SourceFormat::Safetensors);
         if outputs == CHEXPERT_14.len() {
             head.labels = CHEXPERT_14.iter().map(ToString::to_string).collect();
             notes.push("14 outputs: CheXpert's 14 labels in the paper's order are assumed; give labels if not".into());

@@ -1,4 +1,4 @@
-//! Weight files of others: Keras HDF5 and `.keras`, safetensors, PyTorch state dictionaries.
+//! Weight files of others: Keras HDF5 and `.keras`, safetensors, PyTorch state dictionaries and saved models.
 //!
 //! [`read`] recognises a file by its content and gives its tensors under the names they have there;
 //! [`SourceModel::fit`] matches them to the graph of an architecture: every tensor used exactly once, shapes equal,
@@ -12,6 +12,9 @@ mod keras_zip;
 mod match_names;
 pub mod safetensors;
 mod torch;
+mod torch_globals;
+mod torch_legacy;
+mod torch_modules;
 mod torch_names;
 mod torch_pickle;
 
@@ -79,6 +82,8 @@ pub enum SourceFormat {
     Safetensors,
     /// PyTorch state dictionary (`.pt`, `.pth`).
     TorchStateDict,
+    /// A whole model written by `torch.save(model)`, such as TorchXRayVision's.
+    TorchModel,
 }
 
 impl SourceFormat {
@@ -92,6 +97,7 @@ impl SourceFormat {
             Self::KerasV3Weights => "keras-v3-weights",
             Self::Safetensors => "safetensors",
             Self::TorchStateDict => "torch-state-dict",
+            Self::TorchModel => "torch-model",
         }
     }
 }
@@ -174,7 +180,7 @@ pub enum ReadError {
     /// Not recognised.
     #[error(
         "{file} is not a weight file that can be read: neither Keras (.hdf5, .h5, .keras), safetensors, nor a PyTorch \
-         state dictionary (.pt, .pth)"
+         state dictionary or model (.pt, .pth)"
     )]
     UnknownFormat {
         /// Path as given.
@@ -228,11 +234,7 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<SourceModel, ReadError
         Kind::Hdf5 => keras_h5::read(file, length),
         Kind::Zip => keras_zip::read(file, length, path),
         Kind::Safetensors => safetensors::read(file, length),
-        Kind::OldTorch => Err(ReadError::Unsupported(format!(
-            "{} is an old PyTorch file or a pickled Python object; load it in Python and write \
-             torch.save(model.state_dict(), \"weights.pt\")",
-            path.display()
-        ))),
+        Kind::OldTorch => torch_legacy::read(file, length, path),
         Kind::LfsPointer => Err(ReadError::Unsupported(format!(
             "{} is a Git LFS pointer, not the weights; fetch the real file",
             path.display()

@@ -14,7 +14,7 @@ use ::safetensors::tensor::{Dtype, Metadata};
 use half::f16;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Metadata key: architecture name.
@@ -24,7 +24,7 @@ pub const META_HEAD: &str = "chestnut.head";
 /// Metadata key: standardisation of the input.
 pub const META_STANDARDISATION: &str = "chestnut.standardisation";
 
-/// Bytes converted at a time; a multiple of every value's width.
+/// Bytes read or written at a time.
 const CHUNK: usize = 1 << 20;
 
 /// Everything in a safetensors file.
@@ -93,13 +93,21 @@ fn contents(file: File, length: u64) -> Result<Contents, ReadError> {
     Ok(contents)
 }
 
-fn read_values(reader: &mut impl Read, kind: FloatKind, elements: usize) -> io::Result<Vec<f32>> {
+/// Converts values where the reader's buffer holds them, without copying them first.
+fn read_values(reader: &mut impl BufRead, kind: FloatKind, elements: usize) -> io::Result<Vec<f32>> {
     let mut values = Vec::with_capacity(elements);
-    let mut buffer = vec![0_u8; CHUNK.min(elements * kind.width())];
     while values.len() < elements {
-        let bytes = ((elements - values.len()) * kind.width()).min(buffer.len());
-        reader.read_exact(&mut buffer[..bytes])?;
-        kind.decode(&buffer[..bytes], &mut values);
+        let buffer = reader.fill_buf()?;
+        let bytes = (buffer.len() / kind.width()).min(elements - values.len()) * kind.width();
+        if bytes > 0 {
+            kind.decode(&buffer[..bytes], &mut values);
+            reader.consume(bytes);
+        } else {
+            // A value across the end of the buffer, or the end of the file.
+            let mut value = [0_u8; 8];
+            reader.read_exact(&mut value[..kind.width()])?;
+            kind.decode(&value[..kind.width()], &mut values);
+        }
     }
     Ok(values)
 }

@@ -1,16 +1,23 @@
-//! PyTorch state dictionaries (`.pt`, `.pth`): a zip archive with a pickled index and one file of values per storage.
+//! PyTorch files (`.pt`, `.pth`): a zip archive with a pickled index and one file of values per storage. Older ones are
+//! in [`super::torch_legacy`].
 //!
-//! The index is read by [`super::torch_pickle`], which refuses everything but tensors; here their values are fetched,
-//! storage by storage, and views are gathered within the bounds of their storage. Nothing is executed.
+//! The index is read by [`super::torch_pickle`], its tensors are named by [`super::torch_modules`]; here their values are
+//! fetched, storage by storage, and views are gathered within the bounds of their storage. Nothing is executed.
 
 use super::floats::FloatKind;
 use super::keras_zip::Archive;
+use super::torch_globals::Element;
 use super::torch_pickle::{Id, Machine, Value, broken};
-use super::{Budget, MAX_HEADER_BYTES, MAX_WEIGHT_FILE_BYTES, ReadError, SourceFormat, SourceModel, torch_names};
+use super::{
+    Budget, MAX_HEADER_BYTES, MAX_WEIGHT_FILE_BYTES, ReadError, SourceFormat, SourceModel, torch_modules, torch_names,
+};
 use crate::weights::Tensor;
 use std::collections::BTreeMap;
 
-/// Reads a state dictionary; `index` is the archive's entry `<name>/data.pkl`.
+/// Gives the bytes of a storage by its key.
+type Fetch<'a> = &'a mut dyn FnMut(&str) -> Result<Vec<u8>, ReadError>;
+
+/// Reads a state dictionary or model; `index` is the archive's entry `<name>/data.pkl`.
 pub(super) fn read(archive: &mut Archive, index: &str) -> Result<SourceModel, ReadError> {
     let prefix = index.strip_suffix("data.pkl").unwrap_or("");
     let order = format!("{prefix}byteorder");
@@ -19,19 +26,30 @@ pub(super) fn read(archive: &mut Archive, index: &str) -> Result<SourceModel, Re
     }
     let pickle = archive.entry(index, MAX_HEADER_BYTES)?;
     let machine = Machine::run(&pickle)?;
-    let tensors = machine.state_dict()?;
-    let mut model = SourceModel::new(SourceFormat::TorchStateDict);
-    let named = load(archive, prefix, &machine, &tensors, &mut model.notes)?;
+    drop(pickle);
+    source_model(&machine, &mut |key| archive.entry(&format!("{prefix}data/{key}"), MAX_WEIGHT_FILE_BYTES))
+}
+
+/// The layers of what a pickle holds.
+pub(super) fn source_model(machine: &Machine, fetch: Fetch) -> Result<SourceModel, ReadError> {
+    let found = torch_modules::tensors(machine)?;
+    let whole = found.class.is_some();
+    let mut model = SourceModel::new(if whole { SourceFormat::TorchModel } else { SourceFormat::TorchStateDict });
+    if let Some(class) = found.class {
+        model
+            .notes
+            .push(format!("the file holds a whole model ({class}): its tensors were read, nothing of it was run"));
+    }
+    let named = load(machine, &found.tensors, fetch, &mut model.notes)?;
     model.layers = torch_names::layers(named, &mut model.notes)?;
     Ok(model)
 }
 
 /// Fetches the values of each tensor, storage by storage.
 fn load(
-    archive: &mut Archive,
-    prefix: &str,
     machine: &Machine,
     tensors: &[(String, Id)],
+    fetch: Fetch,
     notes: &mut Vec<String>,
 ) -> Result<Vec<(String, Tensor)>, ReadError> {
     let mut budget = Budget::default();
@@ -51,7 +69,7 @@ fn load(
             let (name, id) = &tensors[n];
             let Value::Tensor(storage, offset, shape, strides) = &machine.values[*id] else { continue };
             let Value::Storage(_, kind, count) = &machine.values[*storage] else { continue };
-            let Some(kind) = *kind else {
+            let Element::Float(kind) = *kind else {
                 if !name.ends_with("num_batches_tracked") {
                     notes.push(format!("left out {name}: not floating-point values"));
                 }
@@ -59,7 +77,7 @@ fn load(
             };
             if stored.as_ref().is_none_or(|(k, values)| *k != kind || values.len() != *count) {
                 budget.take(&format!("storage {key}"), &[*count])?;
-                let bytes = archive.entry(&format!("{prefix}data/{key}"), MAX_WEIGHT_FILE_BYTES)?;
+                let bytes = fetch(key)?;
                 if count.checked_mul(kind.width()) != Some(bytes.len()) {
                     return Err(broken(format!("storage {key} has {} bytes for {count} values", bytes.len())));
                 }

@@ -1,15 +1,15 @@
-//! A pickle reader that knows only dictionaries of tensors.
+//! A pickle reader that knows only dictionaries of tensors and saved models.
 //!
-//! A pickle is a program for a small stack machine that can call anything. This one knows only what a dictionary of
-//! tensors needs: containers, numbers, texts, and a handful of names that stand for "a tensor of these values". Every
-//! other name is refused by name; nothing is imported, called or executed. Values live in one list and refer to each
-//! other by index, so that neither depth nor sharing can exhaust stack or memory.
+//! A pickle is a program for a small stack machine that can call anything. This one knows only what tensors and models
+//! need: containers, numbers, texts, and a handful of names ([`super::torch_globals`]). An object is its class's name and
+//! its attributes; nothing is imported, called or executed, and names that are not expected are refused by name. Values
+//! live in one list and refer to each other by index, so that neither depth nor sharing can exhaust stack or memory.
 
 use super::ReadError;
-use super::floats::FloatKind;
+use super::torch_globals::{Element, Global, lookup};
 use std::collections::BTreeMap;
 
-/// Most values in a pickled index (a DenseNet201 needs about 20,000).
+/// Most values in a pickled index (a whole saved DenseNet201 needs about 100,000).
 const MAX_VALUES: usize = 1 << 20;
 
 /// Index into [`Machine::values`].
@@ -19,47 +19,24 @@ pub(super) type Id = usize;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     None,
-    Bool,
+    Bool(bool),
     Int(i64),
     Text(String),
+    /// A number with a fraction, or bytes: nobody asks for them.
+    Plain,
     Tuple(Vec<Id>),
+    /// Also a set.
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Global(Global),
-    /// Storage key, its kind (`None`: not floating-point) and number of values.
-    Storage(String, Option<FloatKind>, usize),
+    /// The name of a class, with its module.
+    Class(String),
+    /// An object: its class, and its attributes if they were set.
+    Record(Id, Option<Id>),
+    /// Storage key, kind and number of values.
+    Storage(String, Element, usize),
     /// Storage, offset, shape, strides.
     Tensor(Id, usize, Vec<usize>, Vec<usize>),
-}
-
-/// The only names a pickle may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Global {
-    OrderedDict,
-    RebuildTensor,
-    RebuildParameter,
-    Size,
-    Storage(Option<FloatKind>),
-}
-
-fn global(module: &str, name: &str) -> Result<Global, ReadError> {
-    match (module, name) {
-        ("collections", "OrderedDict") => Ok(Global::OrderedDict),
-        ("torch._utils", "_rebuild_tensor_v2") => Ok(Global::RebuildTensor),
-        ("torch._utils", "_rebuild_parameter") => Ok(Global::RebuildParameter),
-        ("torch", "Size") => Ok(Global::Size),
-        ("torch", "FloatStorage") => Ok(Global::Storage(Some(FloatKind::F32))),
-        ("torch", "DoubleStorage") => Ok(Global::Storage(Some(FloatKind::F64))),
-        ("torch", "HalfStorage") => Ok(Global::Storage(Some(FloatKind::F16))),
-        ("torch", "BFloat16Storage") => Ok(Global::Storage(Some(FloatKind::Bf16))),
-        ("torch", "LongStorage" | "IntStorage" | "ShortStorage" | "CharStorage" | "ByteStorage" | "BoolStorage") => {
-            Ok(Global::Storage(None))
-        }
-        _ => Err(ReadError::Unsupported(format!(
-            "this PyTorch file wants to use {module}.{name}, so it holds more than tensors and is not read; load it in \
-             Python where you trust it and write torch.save(model.state_dict(), \"weights.pt\")"
-        ))),
-    }
 }
 
 /// A pickle that contradicts itself.
@@ -106,19 +83,25 @@ pub(super) struct Machine {
     stack: Vec<Id>,
     marks: Vec<usize>,
     memo: BTreeMap<usize, Id>,
-    result: Id,
+    /// What the pickle holds, once it has run.
+    pub(super) result: Id,
 }
 
 impl Machine {
     /// Runs a pickle to its end.
     pub(super) fn run(pickle: &[u8]) -> Result<Self, ReadError> {
+        Self::run_first(pickle).map(|(machine, _)| machine)
+    }
+
+    /// Runs the pickle at the start of `pickle`; also the number of bytes that it takes.
+    pub(super) fn run_first(pickle: &[u8]) -> Result<(Self, usize), ReadError> {
         let mut machine = Self::default();
         let mut bytes = Bytes(pickle);
         loop {
             let op = bytes.byte()?;
             if op == b'.' {
                 machine.result = machine.pop()?;
-                return Ok(machine);
+                return Ok((machine, pickle.len() - bytes.0.len()));
             }
             machine.step(op, &mut bytes)?;
         }
@@ -131,7 +114,16 @@ impl Machine {
                 bytes.take(if op == 0x80 { 1 } else { 8 })?;
             }
             b'N' => self.push(Value::None)?,
-            0x88 | 0x89 => self.push(Value::Bool)?,
+            0x88 | 0x89 => self.push(Value::Bool(op == 0x88))?,
+            b'G' => {
+                bytes.take(8)?;
+                self.push(Value::Plain)?;
+            }
+            b'C' | b'B' => {
+                let length = bytes.number(if op == b'C' { 1 } else { 4 })?;
+                bytes.take(length)?;
+                self.push(Value::Plain)?;
+            }
             b'K' => self.push_int(bytes, 1)?,
             b'M' => self.push_int(bytes, 2)?,
             b'J' => {
@@ -149,20 +141,16 @@ impl Machine {
                 let number = digits.iter().rev().fold(start, |n, &b| (n << 8) | i64::from(b));
                 self.push(Value::Int(number))?;
             }
-            b'X' => {
-                let length = bytes.number(4)?;
-                let text = bytes.text(length)?;
-                self.push(Value::Text(text))?;
-            }
-            0x8c => {
-                let length = bytes.number(1)?;
+            // Texts of Python 3 and of Python 2.
+            b'X' | 0x8c | b'T' | b'U' => {
+                let length = bytes.number(if matches!(op, b'X' | b'T') { 4 } else { 1 })?;
                 let text = bytes.text(length)?;
                 self.push(Value::Text(text))?;
             }
             b'(' => self.marks.push(self.stack.len()),
             b')' => self.push(Value::Tuple(Vec::new()))?,
             b'}' => self.push(Value::Dict(Vec::new()))?,
-            b']' => self.push(Value::List(Vec::new()))?,
+            b']' | 0x8f => self.push(Value::List(Vec::new()))?,
             b't' => {
                 let items = self.pop_mark()?;
                 self.push(Value::Tuple(items))?;
@@ -179,18 +167,25 @@ impl Machine {
             b'j' => self.recall(bytes.number(4)?)?,
             b'c' => {
                 let (module, name) = (bytes.line()?, bytes.line()?);
-                self.push(Value::Global(global(&module, &name)?))?;
+                self.name(&module, &name)?;
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 let (Value::Text(module), Value::Text(name)) = (&self.values[module], &self.values[name]) else {
                     return Err(broken("a name is not a text"));
                 };
-                let global = global(module, name)?;
-                self.push(Value::Global(global))?;
+                let (module, name) = (module.clone(), name.clone());
+                self.name(&module, &name)?;
             }
-            b'Q' => self.storage()?,
+            b'Q' => self.persistent()?,
             b'R' => self.reduce()?,
+            0x81 => {
+                let (arguments, class) = (self.pop()?, self.pop()?);
+                if !matches!((&self.values[class], &self.values[arguments]), (Value::Class(_), Value::Tuple(_))) {
+                    return Err(broken("an object is made of something that is not a class"));
+                }
+                self.push(Value::Record(class, None))?;
+            }
             b's' | b'u' => {
                 let items = if op == b's' {
                     let start = self.stack.len().checked_sub(2).ok_or_else(underflow)?;
@@ -207,7 +202,7 @@ impl Machine {
                 };
                 pairs.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
             }
-            b'a' | b'e' => {
+            b'a' | b'e' | 0x90 => {
                 let items = if op == b'a' { vec![self.pop()?] } else { self.pop_mark()? };
                 let top = self.top()?;
                 let Value::List(list) = &mut self.values[top] else {
@@ -215,18 +210,24 @@ impl Machine {
                 };
                 list.extend(items);
             }
-            // Attributes of a dictionary (PyTorch's version numbers) are of no interest.
+            0x91 => {
+                let items = self.pop_mark()?;
+                self.push(Value::List(items))?;
+            }
             b'b' => {
-                self.pop()?;
+                let attributes = self.pop()?;
                 let top = self.top()?;
-                if !matches!(self.values[top], Value::Dict(_)) {
-                    return Err(broken("attributes are set on something that is not a dictionary"));
+                match &mut self.values[top] {
+                    // PyTorch's version numbers.
+                    Value::Dict(_) => {}
+                    Value::Record(_, place) => *place = Some(attributes),
+                    _ => return Err(broken("attributes are set on something that is not an object")),
                 }
             }
             other => {
                 return Err(ReadError::Unsupported(format!(
-                    "the PyTorch file uses the pickle instruction 0x{other:02x}, which no dictionary of tensors needs; \
-                     write torch.save(model.state_dict(), \"weights.pt\")"
+                    "the PyTorch file uses the pickle instruction 0x{other:02x}, which no dictionary of tensors and no \
+                     model needs; write torch.save(model.state_dict(), \"weights.pt\")"
                 )));
             }
         }
@@ -278,12 +279,35 @@ impl Machine {
         }
     }
 
-    /// A persistent id: `("storage", kind, key, device, count)`.
-    fn storage(&mut self) -> Result<(), ReadError> {
+    fn name(&mut self, module: &str, name: &str) -> Result<(), ReadError> {
+        let value = match lookup(module, name)? {
+            Some(global) => Value::Global(global),
+            None => Value::Class(format!("{module}.{name}")),
+        };
+        self.push(value)
+    }
+
+    /// A persistent id: `("storage", kind, key, device, count)`, in old files with a sixth value that is None, and there
+    /// also `("module", class, file, source code)`, which is the class.
+    fn persistent(&mut self) -> Result<(), ReadError> {
         let id = self.pop()?;
-        let &[tag, kind, key, _, count] = self.tuple(id)? else {
+        let parts = self.tuple(id)?;
+        if let &[tag, class, _, _] = parts
+            && matches!((&self.values[tag], &self.values[class]), (Value::Text(t), Value::Class(_)) if t == "module")
+        {
+            self.stack.push(class);
+            return Ok(());
+        }
+        let &[tag, kind, key, _, count, ref view @ ..] = parts else {
             return Err(broken("a storage is not described by five values"));
         };
+        if !view.iter().all(|&part| matches!(self.values[part], Value::None)) {
+            return Err(ReadError::Unsupported(
+                "the PyTorch file has storages inside storages, as only very old versions wrote; load it in Python and \
+                 write torch.save(model.state_dict(), \"weights.pt\")"
+                    .into(),
+            ));
+        }
         let value = match (&self.values[tag], &self.values[kind], &self.values[key], &self.values[count]) {
             (Value::Text(tag), Value::Global(Global::Storage(kind)), Value::Text(key), Value::Int(count))
                 if tag == "storage" && !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric()) =>
@@ -296,15 +320,23 @@ impl Machine {
         self.push(value)
     }
 
-    /// A call, of the few things that may be called.
+    /// A call, of the few things that may be called. Calling a class makes an object without attributes.
     fn reduce(&mut self) -> Result<(), ReadError> {
         let (arguments, callee) = (self.pop()?, self.pop()?);
-        let Value::Global(callee) = self.values[callee] else {
-            return Err(broken("something is called that is not a name"));
+        let called = match self.values[callee] {
+            Value::Global(global) => Some(global),
+            Value::Class(_) => None,
+            _ => return Err(broken("something is called that is not a name")),
         };
         let arguments = self.tuple(arguments)?;
-        match (callee, arguments) {
+        let Some(called) = called else { return self.push(Value::Record(callee, None)) };
+        match (called, arguments) {
             (Global::OrderedDict, []) => self.push(Value::Dict(Vec::new())),
+            (Global::Set, []) => self.push(Value::List(Vec::new())),
+            (Global::Set, &[items]) if matches!(self.values[items], Value::List(_)) => {
+                self.stack.push(items);
+                Ok(())
+            }
             (Global::Size, &[sizes]) | (Global::RebuildParameter, &[sizes, ..]) => {
                 self.stack.push(sizes);
                 Ok(())
@@ -334,42 +366,6 @@ impl Machine {
         super::within("the number of axes of a tensor", items.len() as u64, super::MAX_RANK as u64)?;
         items.iter().map(|&item| self.size(item)).collect()
     }
-
-    /// Names and tensors of the dictionary, or of the one inside a checkpoint.
-    pub(super) fn state_dict(&self) -> Result<Vec<(String, Id)>, ReadError> {
-        let mut pairs = self.dict(self.result)?;
-        for key in ["state_dict", "model_state_dict", "model"] {
-            let inner = pairs.iter().find(|(k, _)| matches!(&self.values[*k], Value::Text(text) if text == key));
-            if let Some(&(_, inner)) = inner
-                && let Value::Dict(inner) = &self.values[inner]
-            {
-                pairs = inner;
-                break;
-            }
-        }
-        let mut tensors = Vec::new();
-        let mut seen = std::collections::BTreeSet::new();
-        for &(key, value) in pairs {
-            let Value::Text(name) = &self.values[key] else {
-                return Err(ReadError::Unsupported("a key of the PyTorch dictionary is not a name".into()));
-            };
-            if !matches!(self.values[value], Value::Tensor(..)) {
-                return Err(ReadError::Unsupported(format!("entry {name} of the PyTorch dictionary is not a tensor")));
-            }
-            if !seen.insert(name.as_str()) {
-                return Err(ReadError::Duplicate(name.clone()));
-            }
-            tensors.push((name.clone(), value));
-        }
-        Ok(tensors)
-    }
-
-    fn dict(&self, id: Id) -> Result<&Vec<(Id, Id)>, ReadError> {
-        match &self.values[id] {
-            Value::Dict(pairs) => Ok(pairs),
-            _ => Err(ReadError::Unsupported("the PyTorch file is not a dictionary of tensors".into())),
-        }
-    }
 }
 
 fn underflow() -> ReadError {
@@ -378,6 +374,7 @@ fn underflow() -> ReadError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::torch_modules::tensors;
     use super::*;
 
     #[test]
@@ -386,13 +383,41 @@ mod tests {
         let pickle = b"\x80\x02cos\nsystem\nX\x02\0\0\0id\x85R.";
         let error = Machine::run(pickle).expect_err("refused").to_string();
         assert!(error.contains("os.system") && error.contains("state_dict"), "{error}");
+        // The same hidden in a model's attributes, as a class to be made, by its name from the stack, and in a sub-module.
+        for program in [
+            &b"ctorch.nn.modules.linear\nLinear\n)\x81}U\x01acos\nsystem\nU\x02id\x85Rsb."[..],
+            b"cos\nsystem\n)\x81.",
+            b"\x8c\x02os\x8c\x06system\x93)R.",
+            b"(U\x06modulecos\nsystem\nNNtQ.",
+        ] {
+            assert!(Machine::run(program).expect_err("refused").to_string().contains("os.system"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_is_not_called() {
+        // A text, a number, an object, a dictionary, a tensor's storage; and a storage as a class.
+        for program in [
+            &b"U\x06systemU\x02id\x85R."[..],
+            b"K\x01)R.",
+            b"ctorch.nn.modules.linear\nLinear\n)\x81)R.",
+            b"})R.",
+            b"ctorch\nFloatStorage\n)R.",
+            b"ctorch\nFloatStorage\n)\x81.",
+            b"U\x04nameK\x01\x81.",
+            b"ctorch.nn.modules.linear\nLinear\nK\x01R.",
+            b"ctorch.nn.modules.linear\nLinear\nNb.",
+            b"c__builtin__\nset\nK\x01\x85R.",
+        ] {
+            assert!(matches!(Machine::run(program), Err(ReadError::Broken(_))), "{program:?}");
+        }
     }
 
     #[test]
     fn every_truncation_and_underflow_is_an_error() {
         let pickle = b"\x80\x02ccollections\nOrderedDict\n)Rq\0(X\x01\0\0\0aNu.";
         let machine = Machine::run(pickle).expect("valid");
-        assert!(machine.state_dict().expect_err("None is not a tensor").to_string().contains("entry a"));
+        assert!(tensors(&machine).expect_err("None is not a tensor").to_string().contains("entry a"));
         for length in 0..pickle.len() {
             assert!(Machine::run(&pickle[..length]).is_err(), "{length}");
         }
@@ -409,6 +434,6 @@ mod tests {
         let mut pickle = b")".to_vec();
         pickle.extend(std::iter::repeat_n(0x85, 100_000));
         pickle.push(b'.');
-        assert!(Machine::run(&pickle).expect("runs").state_dict().is_err());
+        assert!(tensors(&Machine::run(&pickle).expect("runs")).is_err());
     }
 }
