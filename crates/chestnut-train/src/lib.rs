@@ -7,5 +7,7 @@
 //! This crate knows no cohort files and never prints.
 
 pub mod head;
+pub mod learner;
 
 pub use head::{Adam, Epoch, HeadError, Rate, Rows, Schedule, TrainedHead};
+pub use learner::{Batch, Learner, State, TrainError, Trained, Update};

@@ -1,0 +1,130 @@
+//! What every way of training a whole network offers: one update, predictions, and its whole state.
+//!
+//! The loop, the data and the files (`chestnut::pretrain`, `chestnut::transfer`) know only this trait, so that a
+//! processor and a graphics card are taught by the same experiment and a checkpoint of one can go on with the other.
+
+use crate::head::Adam;
+use chestnut_zoo::Weights;
+use chestnut_zoo::graph::NodeId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use thiserror::Error;
+
+/// Images and what should come out for them.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// `[image][row][column][channel]`, standardised as the network expects.
+    pub images: &'a [f32],
+    /// Rows of each image.
+    pub height: usize,
+    /// Columns of each image.
+    pub width: usize,
+    /// `[image][output]`: probabilities, 0 to 1; soft targets are allowed.
+    pub targets: &'a [f32],
+    /// `[image][output]`: how much each term of the loss counts; 0 where the label is unknown.
+    pub weights: &'a [f32],
+}
+
+/// How weights follow their gradients.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Update {
+    /// Adam's constants; epsilon is added to the corrected root, as in PyTorch.
+    pub adam: Adam,
+    /// Decoupled weight decay per update, times the rate (AdamW; Loshchilov and Hutter 2019); 0 is Adam. Applies to
+    /// kernels only, not to biases and batch normalisation.
+    pub weight_decay: f64,
+    /// Share of the old running statistics that a batch leaves (Keras: 0.99).
+    pub momentum: f32,
+    /// Whether the batch's variance enters the running statistics divided by n - 1 (PyTorch) and not by n (Keras).
+    pub unbiased_variance: bool,
+}
+
+impl Default for Update {
+    /// Adam with Keras's statistics, as published (protocol 3).
+    fn default() -> Self {
+        Self {
+            adam: Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-7 },
+            weight_decay: 0.0,
+            momentum: 0.99,
+            unbiased_variance: false,
+        }
+    }
+}
+
+/// Everything that a training run has to keep to go on exactly where it was.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    /// All tensors of the graph, running statistics included.
+    pub weights: Weights,
+    /// Adam's mean gradient of each trained tensor, by its name; empty before the first update.
+    pub mean: Weights,
+    /// Adam's mean squared gradient of each trained tensor, by its name; empty before the first update.
+    pub square: Weights,
+    /// Updates done.
+    pub step: u64,
+}
+
+/// What can stop training.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum TrainError {
+    /// The loss left the finite numbers; the weights are those before the update.
+    #[error("the loss is not finite after {step} updates; lower the learning rate or look at this batch's images")]
+    NotFinite {
+        /// Updates done before.
+        step: u64,
+    },
+    /// Weights, images or targets that do not fit the network.
+    #[error("{0}")]
+    Shape(String),
+    /// The device cannot be used.
+    #[error("{0}")]
+    Device(String),
+}
+
+/// A network that learns.
+pub trait Learner {
+    /// One update: forward with the batch's own statistics, weighted binary cross-entropy on the last Dense layer's sums
+    /// (its sigmoid is part of the loss), backward, Adam at `rate`. Gives the mean loss over the terms' weights.
+    ///
+    /// # Errors
+    /// [`TrainError`]; after an error the state is that before the call.
+    fn step(&mut self, batch: &Batch<'_>, rate: f64) -> Result<f64, TrainError>;
+
+    /// Sums of the last Dense layer, `[image][output]`, with running statistics.
+    ///
+    /// # Errors
+    /// [`TrainError::Shape`] or [`TrainError::Device`].
+    fn logits(&mut self, images: &[f32], height: usize, width: usize) -> Result<Vec<f32>, TrainError>;
+
+    /// A copy of everything that has to be kept.
+    ///
+    /// # Errors
+    /// [`TrainError::Device`].
+    fn state(&mut self) -> Result<State, TrainError>;
+
+    /// Goes on from a kept state.
+    ///
+    /// # Errors
+    /// [`TrainError::Shape`] if it is another network's.
+    fn restore(&mut self, state: &State) -> Result<(), TrainError>;
+}
+
+/// Which nodes learn. The others stay as they are; their batch normalisation uses running statistics, as in Keras.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trained {
+    /// All.
+    All,
+    /// These.
+    Only(BTreeSet<NodeId>),
+}
+
+impl Trained {
+    /// Whether a node learns.
+    #[must_use]
+    pub fn contains(&self, node: NodeId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(nodes) => nodes.contains(&node),
+        }
+    }
+}
