@@ -28,6 +28,7 @@ mod plan;
 mod pool;
 pub mod reference;
 mod simd;
+pub mod training;
 
 pub use engine::{Engine, MAX_GROUP, Options, RunError, StepTime, Taps};
 pub use peak::measure_peak;

@@ -1,0 +1,521 @@
+//! Two matrix products over rows of pixels: with weights (forward, and backward to the inputs) and of two activations
+//! (backward to the weights).
+//!
+//! Both end in one tile: a few rows times up to four vectors of columns whose sums stay in registers. Sums run in one
+//! fixed order, so results do not depend on how pixels are cut.
+
+use super::Kernels;
+use crate::kernels::matmul::panel_widths;
+use crate::memory::Aligned;
+use crate::simd::{Isa, LANES, Simd, isa_fn};
+
+/// Floats of a panel that are used for all rows before the next ones: most of a first-level cache.
+const CHUNK_FLOATS: usize = 8 * 1024;
+/// Most rows of a tile.
+const MAX_ROWS: usize = 8;
+/// Most floats of a tile.
+const TILE_FLOATS: usize = MAX_ROWS * 4 * LANES;
+
+/// A matrix packed in panels of up to four vectors of columns, as [`Kernels::multiply`] reads it.
+pub struct Packed {
+    rows: usize,
+    columns: usize,
+    widths: Vec<usize>,
+    data: Aligned,
+}
+
+impl std::fmt::Debug for Packed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Packed({} x {})", self.rows, self.columns)
+    }
+}
+
+impl Packed {
+    /// Rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+}
+
+/// Which values of the input meet the weights: for output pixel `p` of line `l` and tap `t`, `depth` values from
+/// `taps[t] + l * line + p * pixel`.
+#[derive(Clone, Copy, Debug)]
+pub struct Window<'a> {
+    /// Where each tap starts, in floats.
+    pub taps: &'a [usize],
+    /// Values per tap.
+    pub depth: usize,
+    /// Floats from a pixel to the next.
+    pub pixel: usize,
+    /// Floats from a line of pixels to the next.
+    pub line: usize,
+    /// Lines.
+    pub lines: usize,
+    /// Pixels per line.
+    pub pixels: usize,
+}
+
+impl Window<'_> {
+    /// Floats of input that are read at most.
+    fn reach(&self) -> usize {
+        let last = self.taps.iter().max().copied().unwrap_or(0);
+        last + (self.lines - 1) * self.line + (self.pixels - 1) * self.pixel + self.depth
+    }
+}
+
+/// One panel against all pixels.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'a> {
+    a: *const f32,
+    window: Window<'a>,
+    /// Packed rows of the panel.
+    b: *const f32,
+    /// Vectors of the panel.
+    width: usize,
+    /// Columns of the panel that exist.
+    columns: usize,
+    /// First pixel's first column.
+    c: *mut f32,
+    /// Floats from one pixel's output to the next.
+    c_row: usize,
+    /// Whether sums are added to what is there.
+    add: bool,
+}
+
+/// Sums over `steps` of `a[row * a_row + step * a_step]` times a row of vectors.
+#[derive(Clone, Copy)]
+struct Tile<'a> {
+    a: *const f32,
+    offsets: &'a [usize],
+    steps: usize,
+    a_row: usize,
+    a_step: usize,
+    b: *const f32,
+    b_step: usize,
+    c: *mut f32,
+    c_row: usize,
+    add: bool,
+}
+
+const fn max_rows(max_width: usize, width: usize) -> usize {
+    if max_width == 1 || width == 4 { 6 } else { 8 }
+}
+
+#[inline(always)]
+unsafe fn tile<S: Simd, const R: usize, const W: usize>(t: &Tile<'_>) {
+    unsafe {
+        let mut sums = [[S::splat(0.0); W]; R];
+        if t.add {
+            for r in 0..R {
+                for w in 0..W {
+                    sums[r][w] = S::load(t.c.add(r * t.c_row + w * LANES));
+                }
+            }
+        }
+        let mut b = t.b;
+        for &offset in t.offsets {
+            let mut a = t.a.add(offset);
+            for _ in 0..t.steps {
+                let mut row = [S::splat(0.0); W];
+                for (w, v) in row.iter_mut().enumerate() {
+                    *v = S::load(b.add(w * LANES));
+                }
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let x = S::splat(*a.add(r * t.a_row));
+                    for w in 0..W {
+                        sums[w] = S::fma(x, row[w], sums[w]);
+                    }
+                }
+                a = a.wrapping_add(t.a_step);
+                b = b.wrapping_add(t.b_step);
+            }
+        }
+        for r in 0..R {
+            for w in 0..W {
+                S::store(t.c.add(r * t.c_row + w * LANES), sums[r][w]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tile_width<S: Simd, const W: usize>(rows: usize, t: &Tile<'_>) {
+    let most = max_rows(S::MAX_WIDTH, W);
+    unsafe {
+        match rows {
+            1 => tile::<S, 1, W>(t),
+            2 => tile::<S, 2, W>(t),
+            3 => tile::<S, 3, W>(t),
+            4 => tile::<S, 4, W>(t),
+            5 => tile::<S, 5, W>(t),
+            6 => tile::<S, 6, W>(t),
+            7 if most >= 7 => tile::<S, 7, W>(t),
+            8 if most >= 8 => tile::<S, 8, W>(t),
+            _ => unreachable!("a tile of {rows} rows"),
+        }
+    }
+}
+
+/// A tile of which only the first `columns` are to be written.
+#[inline(always)]
+unsafe fn tile_any<S: Simd, const W: usize>(rows: usize, columns: usize, t: &Tile<'_>) {
+    unsafe {
+        if columns == W * LANES {
+            tile_width::<S, W>(rows, t);
+            return;
+        }
+        let mut whole = [0.0_f32; TILE_FLOATS];
+        tile_width::<S, W>(rows, &Tile { c: whole.as_mut_ptr(), c_row: W * LANES, add: false, ..*t });
+        for r in 0..rows {
+            for n in 0..columns {
+                let to = t.c.add(r * t.c_row + n);
+                *to = whole[r * W * LANES + n] + if t.add { *to } else { 0.0 };
+            }
+        }
+    }
+}
+
+isa_fn! {
+    /// One panel of weights against all pixels of a window.
+    fn multiply_panel(job: &Job<'_>) = multiply_generic
+}
+
+#[inline(always)]
+unsafe fn multiply_generic<S: Simd>(job: &Job<'_>) {
+    unsafe {
+        match job.width {
+            1 => multiply_width::<S, 1>(job),
+            2 if S::MAX_WIDTH >= 2 => multiply_width::<S, 2>(job),
+            3 if S::MAX_WIDTH >= 3 => multiply_width::<S, 3>(job),
+            4 if S::MAX_WIDTH >= 4 => multiply_width::<S, 4>(job),
+            width => unreachable!("a panel of {width} vectors"),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn multiply_width<S: Simd, const W: usize>(job: &Job<'_>) {
+    let most = max_rows(S::MAX_WIDTH, W);
+    let window = &job.window;
+    let chunk = CHUNK_FLOATS / (W * LANES);
+    // Either several taps together, or stretches of one tap.
+    let taps = (chunk / window.depth).max(1);
+    let pieces = window.depth.div_ceil(chunk);
+    let mut add = job.add;
+    let mut b = job.b;
+    for group in window.taps.chunks(taps) {
+        let mut from = 0;
+        for piece in 0..pieces {
+            let to = from + (window.depth - from).div_ceil(pieces - piece);
+            for line in 0..window.lines {
+                let tiles = window.pixels.div_ceil(most);
+                let (mut at, mut left) = (0, window.pixels);
+                for t in 0..tiles {
+                    let rows = left.div_ceil(tiles - t);
+                    unsafe {
+                        let tile = Tile {
+                            a: job.a.add(line * window.line + at * window.pixel + from),
+                            offsets: group,
+                            steps: to - from,
+                            a_row: window.pixel,
+                            a_step: 1,
+                            b,
+                            b_step: W * LANES,
+                            c: job.c.add((line * window.pixels + at) * job.c_row),
+                            c_row: job.c_row,
+                            add,
+                        };
+                        tile_any::<S, W>(rows, job.columns, &tile);
+                    }
+                    at += rows;
+                    left -= rows;
+                }
+            }
+            add = true;
+            b = b.wrapping_add(group.len() * (to - from) * W * LANES);
+            from = to;
+        }
+    }
+}
+
+/// One panel of the second activation against all columns of the first.
+#[derive(Clone, Copy)]
+pub(crate) struct Outer {
+    a: *const f32,
+    a_pixel: usize,
+    depth: usize,
+    /// `[pixel][width vectors]`.
+    b: *const f32,
+    width: usize,
+    columns: usize,
+    pixels: usize,
+    c: *mut f32,
+    c_row: usize,
+}
+
+isa_fn! {
+    /// Adds one panel of an outer product.
+    fn outer_panel(job: &Outer) = outer_generic
+}
+
+#[inline(always)]
+unsafe fn outer_generic<S: Simd>(job: &Outer) {
+    unsafe {
+        match job.width {
+            1 => outer_width::<S, 1>(job),
+            2 if S::MAX_WIDTH >= 2 => outer_width::<S, 2>(job),
+            3 if S::MAX_WIDTH >= 3 => outer_width::<S, 3>(job),
+            4 if S::MAX_WIDTH >= 4 => outer_width::<S, 4>(job),
+            width => unreachable!("a panel of {width} vectors"),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn outer_width<S: Simd, const W: usize>(job: &Outer) {
+    let most = max_rows(S::MAX_WIDTH, W);
+    let tiles = job.depth.div_ceil(most);
+    let (mut at, mut left) = (0, job.depth);
+    for t in 0..tiles {
+        let rows = left.div_ceil(tiles - t);
+        unsafe {
+            let tile = Tile {
+                a: job.a.add(at),
+                offsets: &[0],
+                steps: job.pixels,
+                a_row: 1,
+                a_step: job.a_pixel,
+                b: job.b,
+                b_step: W * LANES,
+                c: job.c.add(at * job.c_row),
+                c_row: job.c_row,
+                add: true,
+            };
+            tile_any::<S, W>(rows, job.columns, &tile);
+        }
+        at += rows;
+        left -= rows;
+    }
+}
+
+/// The chunks in which [`multiply_width`] walks over the rows of a panel: (first tap, taps, first value, values).
+fn chunks(width: usize, taps: usize, depth: usize) -> Vec<(usize, usize, usize, usize)> {
+    let chunk = CHUNK_FLOATS / (width * LANES);
+    let (group, pieces) = ((chunk / depth).max(1), depth.div_ceil(chunk));
+    let mut all = Vec::new();
+    for tap in (0..taps).step_by(group) {
+        let mut from = 0;
+        for piece in 0..pieces {
+            let count = (depth - from).div_ceil(pieces - piece);
+            all.push((tap, group.min(taps - tap), from, count));
+            from += count;
+        }
+    }
+    all
+}
+
+impl Kernels {
+    /// Packs a matrix of `taps * depth` rows for a [`Window`] of as many taps and values. Row `t * depth + d`, column
+    /// `n` is `data[t * strides[0] + d * strides[1] + n * strides[2]]`.
+    ///
+    /// # Panics
+    /// If `data` is shorter than that.
+    #[must_use]
+    pub fn pack(self, data: &[f32], taps: usize, depth: usize, columns: usize, strides: [usize; 3]) -> Packed {
+        assert!(taps > 0 && depth > 0 && columns > 0, "an empty matrix");
+        let widths = panel_widths(columns.div_ceil(LANES), self.isa.max_width());
+        let mut out = Aligned::zeros(taps * depth * columns.div_ceil(LANES) * LANES);
+        let to = out.as_mut_slice();
+        let (mut at, mut first) = (0, 0);
+        for &width in &widths {
+            let count = (columns - first).min(width * LANES);
+            for (tap, group, from, values) in chunks(width, taps, depth) {
+                for t in tap..tap + group {
+                    for d in from..from + values {
+                        let row = t * strides[0] + d * strides[1] + first * strides[2];
+                        let to = &mut to[at..at + count];
+                        if strides[2] == 1 {
+                            to.copy_from_slice(&data[row..row + count]);
+                        } else {
+                            for (n, v) in to.iter_mut().enumerate() {
+                                *v = data[row + n * strides[2]];
+                            }
+                        }
+                        at += width * LANES;
+                    }
+                }
+            }
+            first += width * LANES;
+        }
+        Packed { rows: taps * depth, columns, widths, data: out }
+    }
+
+    /// `out[q * row + n] (+)= sum over taps and values of input x packed`, for pixels `q = line * pixels + p` and all
+    /// columns `n`; added to what is there if `add`.
+    ///
+    /// # Panics
+    /// If the slices are shorter than the window says, or the matrix has other rows.
+    pub fn multiply(
+        self,
+        input: &[f32],
+        window: &Window<'_>,
+        packed: &Packed,
+        out: &mut [f32],
+        row: usize,
+        add: bool,
+    ) {
+        if window.lines == 0 || window.pixels == 0 {
+            return;
+        }
+        assert!(window.depth > 0 && packed.rows == window.taps.len() * window.depth, "a matrix of other rows");
+        assert!(input.len() >= window.reach(), "input of {} for a reach of {}", input.len(), window.reach());
+        let pixels = window.lines * window.pixels;
+        assert!(row >= packed.columns && out.len() >= (pixels - 1) * row + packed.columns, "output too short");
+        let mut first = 0;
+        for &width in &packed.widths {
+            let job = Job {
+                a: input.as_ptr(),
+                window: *window,
+                b: packed.data.as_slice()[first * packed.rows..].as_ptr(),
+                width,
+                columns: (packed.columns - first).min(width * LANES),
+                c: out[first..].as_mut_ptr(),
+                c_row: row,
+                add,
+            };
+            // SAFETY: the asserts above cover every read of `input` (reach) and write of `out`; `packed` holds `rows`
+            // rows of `width` vectors per panel by construction; `Kernels` exist only for instruction sets present.
+            unsafe { multiply_panel(self.isa, &job) };
+            first += width * LANES;
+        }
+    }
+
+    /// `out[d * columns + n] += sum over pixels p of a[p * a_pixel + d] * b[p * columns + n]`, `d` below `depth`.
+    /// `scratch` is used for packing and kept for the next call.
+    ///
+    /// # Panics
+    /// If a slice is shorter than that.
+    #[expect(clippy::too_many_arguments, reason = "two matrices, a sum, and their extents")]
+    pub fn outer(
+        self,
+        a: &[f32],
+        a_pixel: usize,
+        depth: usize,
+        b: &[f32],
+        columns: usize,
+        pixels: usize,
+        out: &mut [f32],
+        scratch: &mut Vec<f32>,
+    ) {
+        if pixels == 0 || depth == 0 || columns == 0 {
+            return;
+        }
+        assert!(a.len() >= (pixels - 1) * a_pixel + depth, "first factor too short");
+        assert!(b.len() >= pixels * columns, "second factor too short");
+        assert!(out.len() >= depth * columns, "sum too short");
+        let mut first = 0;
+        for width in panel_widths(columns.div_ceil(LANES), self.isa.max_width()) {
+            let count = (columns - first).min(width * LANES);
+            scratch.clear();
+            scratch.resize(pixels * width * LANES, 0.0);
+            for (to, from) in scratch.chunks_exact_mut(width * LANES).zip(b.chunks_exact(columns)) {
+                to[..count].copy_from_slice(&from[first..first + count]);
+            }
+            let job = Outer {
+                a: a.as_ptr(),
+                a_pixel,
+                depth,
+                b: scratch.as_ptr(),
+                width,
+                columns: count,
+                pixels,
+                c: out[first..].as_mut_ptr(),
+                c_row: columns,
+            };
+            // SAFETY: lengths were asserted above; `scratch` holds `pixels` rows of `width` vectors.
+            unsafe { outer_panel(self.isa, &job) };
+            first += width * LANES;
+        }
+    }
+
+    /// The instruction set.
+    #[must_use]
+    pub fn isa(self) -> Isa {
+        self.isa
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(n: usize, seed: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 37 + seed * 101) % 23) as f32 / 11.0 - 1.0).collect()
+    }
+
+    #[test]
+    fn products_equal_plain_sums_on_every_instruction_set() {
+        for isa in Isa::available() {
+            let k = Kernels::with(isa);
+            for (taps, depth, columns, lines, pixels, stride) in
+                [(1, 7, 5, 1, 9, 1), (9, 20, 33, 3, 7, 1), (9, 3, 64, 2, 11, 2), (1, 700, 130, 1, 13, 1)]
+            {
+                let (width, line) = (pixels * stride + 2, (pixels * stride + 2) * depth * stride);
+                let input = values((lines * stride + 3) * width * depth, 1);
+                let offsets: Vec<usize> = (0..taps).map(|t| (t / 3 * width + t % 3) * depth).collect();
+                let window = Window { taps: &offsets, depth, pixel: stride * depth, line, lines, pixels };
+                let matrix = values(taps * depth * columns, 2);
+                let packed = k.pack(&matrix, taps, depth, columns, [depth * columns, columns, 1]);
+                let row = columns + 3;
+                let before = values(lines * pixels * row, 3);
+                for add in [false, true] {
+                    let mut out = before.clone();
+                    k.multiply(&input, &window, &packed, &mut out, row, add);
+                    for (q, got) in out.chunks(row).enumerate() {
+                        for n in 0..row {
+                            let mut want = f64::from(before[q * row + n]);
+                            if n < columns {
+                                let at = q / pixels * line + q % pixels * stride * depth;
+                                let sum: f64 = (0..taps * depth)
+                                    .map(|r| {
+                                        let x = input[offsets[r / depth] + at + r % depth];
+                                        f64::from(x) * f64::from(matrix[r * columns + n])
+                                    })
+                                    .sum();
+                                want = sum + if add { want } else { 0.0 };
+                            }
+                            assert!((f64::from(got[n]) - want).abs() < 1e-3, "{isa} {taps} {depth} {columns}");
+                        }
+                    }
+                }
+                // The transposed matrix packed by strides is the same.
+                let turned: Vec<f32> = (0..columns * taps * depth)
+                    .map(|i| matrix[i % (taps * depth) * columns + i / (taps * depth)])
+                    .collect();
+                let again = k.pack(&turned, taps, depth, columns, [depth, 1, taps * depth]);
+                assert_eq!(packed.data.as_slice(), again.data.as_slice());
+
+                let b = values(pixels * columns, 4);
+                let mut out = values(depth * columns, 5);
+                let start = out.clone();
+                k.outer(&input, stride * depth, depth, &b, columns, pixels, &mut out, &mut Vec::new());
+                for d in 0..depth {
+                    for n in 0..columns {
+                        let sum: f64 = (0..pixels)
+                            .map(|p| f64::from(input[p * stride * depth + d]) * f64::from(b[p * columns + n]))
+                            .sum();
+                        let want = sum + f64::from(start[d * columns + n]);
+                        assert!((f64::from(out[d * columns + n]) - want).abs() < 1e-3);
+                    }
+                }
+            }
+        }
+    }
+}
