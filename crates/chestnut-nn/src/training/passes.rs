@@ -27,14 +27,7 @@ isa_fn! {
 }
 
 #[inline(always)]
-unsafe fn view_generic<S: Simd>(
-    x: &[f32],
-    row: usize,
-    scale: &[f32],
-    shift: &[f32],
-    floor: &[f32],
-    out: &mut [f32],
-) {
+unsafe fn view_generic<S: Simd>(x: &[f32], row: usize, scale: &[f32], shift: &[f32], floor: &[f32], out: &mut [f32]) {
     let n = scale.len();
     let (shift, floor) = (&shift[..n], &floor[..n]);
     for (out, x) in out.chunks_exact_mut(n).zip(x.chunks(row)) {
@@ -87,14 +80,7 @@ isa_fn! {
 }
 
 #[inline(always)]
-unsafe fn settle_generic<S: Simd>(
-    x: &[f32],
-    dx: &[f32],
-    row: usize,
-    constant: &[f32],
-    slope: &[f32],
-    out: &mut [f32],
-) {
+unsafe fn settle_generic<S: Simd>(x: &[f32], dx: &[f32], row: usize, constant: &[f32], slope: &[f32], out: &mut [f32]) {
     let n = constant.len();
     let slope = &slope[..n];
     for ((out, x), dx) in out.chunks_exact_mut(n).zip(x.chunks(row)).zip(dx.chunks(row)) {

@@ -113,9 +113,9 @@ unsafe fn tile<S: Simd, const R: usize, const W: usize>(t: &Tile<'_>) {
     unsafe {
         let mut sums = [[S::splat(0.0); W]; R];
         if t.add {
-            for r in 0..R {
-                for w in 0..W {
-                    sums[r][w] = S::load(t.c.add(r * t.c_row + w * LANES));
+            for (r, row) in sums.iter_mut().enumerate() {
+                for (w, sum) in row.iter_mut().enumerate() {
+                    *sum = S::load(t.c.add(r * t.c_row + w * LANES));
                 }
             }
         }
@@ -137,9 +137,9 @@ unsafe fn tile<S: Simd, const R: usize, const W: usize>(t: &Tile<'_>) {
                 b = b.wrapping_add(t.b_step);
             }
         }
-        for r in 0..R {
-            for w in 0..W {
-                S::store(t.c.add(r * t.c_row + w * LANES), sums[r][w]);
+        for (r, row) in sums.iter().enumerate() {
+            for (w, &sum) in row.iter().enumerate() {
+                S::store(t.c.add(r * t.c_row + w * LANES), sum);
             }
         }
     }
@@ -362,15 +362,7 @@ impl Kernels {
     ///
     /// # Panics
     /// If the slices are shorter than the window says, or the matrix has other rows.
-    pub fn multiply(
-        self,
-        input: &[f32],
-        window: &Window<'_>,
-        packed: &Packed,
-        out: &mut [f32],
-        row: usize,
-        add: bool,
-    ) {
+    pub fn multiply(self, input: &[f32], window: &Window<'_>, packed: &Packed, out: &mut [f32], row: usize, add: bool) {
         if window.lines == 0 || window.pixels == 0 {
             return;
         }

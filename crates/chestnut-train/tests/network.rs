@@ -1,0 +1,209 @@
+//! Whole networks that learn: the same outputs as the engine, gradients against finite differences, what must not move.
+
+#![allow(missing_docs)]
+
+use chestnut_nn::training::Kernels;
+use chestnut_nn::{Engine, Isa, Options};
+use chestnut_train::{Batch, Cpu, Learner, TrainError, Trained, Update, initial_weights};
+use chestnut_zoo::graph::{Builder, Op, Padding, Window};
+use chestnut_zoo::weights::{seeded, unit_sequence};
+use chestnut_zoo::{Activation, Architecture, Graph, Head, HeadLayer, Weights};
+
+fn signed(name: &str, len: usize) -> Vec<f32> {
+    unit_sequence(name, 0).take(len).map(|u| 2.0 * u - 1.0).collect()
+}
+
+fn linear(units: usize) -> Head {
+    Head { layers: vec![HeadLayer { units, activation: Activation::Linear }], labels: vec![] }
+}
+
+/// Every operation, every way of reading: a concatenation that grows, a sum of views, a normalisation that is read
+/// twice, one without gamma, strides with odd borders, a hidden Dense layer.
+fn everything() -> Graph {
+    let window = |n: usize, stride, padding| Window { size: [n, n], stride, padding };
+    let mut b = Builder::new(3);
+    let x = b.conv("c1", 0, 8, [3, 3], 2, Padding::Same);
+    let x = b.batch_norm("n1", x, 1e-3, true);
+    let x = b.relu("r1", x);
+    let x = b.push("max", Op::MaxPool(window(3, 2, Padding::Same)), &[x]);
+    let y = b.batch_norm("n2", x, 1e-3, false);
+    let y = b.relu("r2", y);
+    let y = b.conv("c2", y, 12, [1, 1], 1, Padding::Valid);
+    let y = b.batch_norm("n3", y, 1e-3, true);
+    let y = b.relu("r3", y);
+    let y = b.conv("c3", y, 6, [3, 3], 1, Padding::Each(1));
+    let x = b.push("cat", Op::Concat, &[x, y]);
+    let n4 = b.batch_norm("n4", x, 1e-3, true);
+    let r4 = b.relu("r4", n4);
+    let d = b.push("s.depthwise", Op::Depthwise { window: window(3, 1, Padding::Same) }, &[r4]);
+    let p = b.push("s.pointwise", Op::Conv { window: window(1, 1, Padding::Valid), filters: 14, bias: true }, &[d]);
+    let p = b.batch_norm("n5", p, 1e-3, true);
+    let x = b.push("sum", Op::Add { scale: 0.4 }, &[n4, p]);
+    let x = b.relu("r6", x);
+    let down = b.conv("c4", x, 10, [1, 1], 2, Padding::Same);
+    let wide = b.push("s2.depthwise", Op::Depthwise { window: window(3, 2, Padding::Same) }, &[x]);
+    let mean = b.push("mean", Op::AvgPool(window(3, 2, Padding::Same)), &[x]);
+    let x = b.push("cat2", Op::Concat, &[down, wide, mean]);
+    let hidden = HeadLayer { units: 7, activation: Activation::Relu };
+    let last = HeadLayer { units: 3, activation: Activation::Sigmoid };
+    b.finish("everything", x, &Head { layers: vec![hidden, last], labels: vec!["a".into(), "b".into(), "c".into()] })
+}
+
+/// Four images of 19 x 17 with soft targets, one of them unknown.
+struct Data {
+    images: Vec<f32>,
+    targets: Vec<f32>,
+    weights: Vec<f32>,
+}
+
+impl Data {
+    fn new() -> Self {
+        let mut weights = vec![1.0; 12];
+        weights[5] = 0.0;
+        Self {
+            images: signed("input", 4 * 19 * 17 * 3),
+            targets: unit_sequence("targets", 0).take(12).collect(),
+            weights,
+        }
+    }
+
+    fn batch(&self) -> Batch<'_> {
+        Batch { images: &self.images, height: 19, width: 17, targets: &self.targets, weights: &self.weights }
+    }
+}
+
+fn loss(graph: &Graph, weights: &Weights, data: &Data) -> f64 {
+    Cpu::new(graph, weights, Update::default(), &Trained::All).unwrap().gradients(&data.batch()).unwrap().loss
+}
+
+#[test]
+fn outputs_equal_the_engines_for_all_seven_networks() {
+    for a in Architecture::ALL {
+        let graph = a.graph(&linear(5));
+        let weights = seeded(&graph, 0);
+        let size = if a.name() == "inception_resnet_v2" { 107 } else { 75 };
+        let images = signed("input", 2 * size * size * 3);
+        let mut cpu = Cpu::new(&graph, &weights, Update::default(), &Trained::All).unwrap();
+        let found = cpu.logits(&images, size, size).unwrap();
+        let mut engine = Engine::new(graph, weights, Options::default()).unwrap();
+        let expected = engine.run(&images, size, size, false).unwrap().outputs;
+        let top = expected.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+        for (f, e) in found.iter().zip(&expected) {
+            assert!((f - e).abs() < 1e-4 * top, "{}: {f} for {e}", a.name());
+        }
+    }
+}
+
+#[test]
+fn gradients_are_slopes_of_the_loss() {
+    let graph = everything();
+    let weights = seeded(&graph, 0);
+    let data = Data::new();
+    let mut cpu = Cpu::new(&graph, &weights, Update::default(), &Trained::All).unwrap();
+    let gradients = cpu.gradients(&data.batch()).unwrap().tensors;
+    assert_eq!(gradients.len(), graph.tensors().iter().filter(|(n, _)| !n.contains(".moving_")).count());
+    for (name, gradient) in &gradients {
+        let direction = signed(name, gradient.data.len());
+        let slope: f64 = gradient.data.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
+        // A small and a large step: one of them is free of a kink and of rounding.
+        let close = [1e-2_f32, 3e-3, 1e-3].map(|step| {
+            let moved = |sign: f32| {
+                let mut w = weights.clone();
+                let t = w.get_mut(name).unwrap();
+                t.data.iter_mut().zip(&direction).for_each(|(v, d)| *v += sign * step * d);
+                loss(&graph, &w, &data)
+            };
+            (((moved(1.0) - moved(-1.0)) / (2.0 * f64::from(step))) - slope).abs()
+        });
+        let norm = gradient.data.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        let best = close.into_iter().fold(f64::INFINITY, f64::min);
+        assert!(best < 0.02 * norm + 1e-4, "{name}: slope {slope}, gradient norm {norm}, differences {close:?}");
+    }
+}
+
+#[test]
+fn instruction_sets_and_thread_counts_agree() {
+    let graph = everything();
+    let weights = seeded(&graph, 0);
+    let data = Data::new();
+    let run = |isa: Isa, threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut cpu = Cpu::with(Kernels::with(isa), &graph, &weights, Update::default(), &Trained::All).unwrap();
+            cpu.gradients(&data.batch()).unwrap()
+        })
+    };
+    let one = run(Isa::detect(), 1);
+    for threads in [2, 3] {
+        let more = run(Isa::detect(), threads);
+        assert_eq!(one.loss.to_bits(), more.loss.to_bits());
+        assert_eq!(one.tensors, more.tensors, "{threads} threads");
+    }
+    for isa in Isa::available() {
+        let other = run(isa, 1);
+        assert!((one.loss - other.loss).abs() < 1e-5);
+        for (name, g) in &one.tensors {
+            let norm = g.data.iter().map(|v| v * v).sum::<f32>().sqrt();
+            let off = g.data.iter().zip(&other.tensors[name].data).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt();
+            assert!(off < 1e-3 * norm + 1e-6, "{isa} {name}: {off} of {norm}");
+        }
+    }
+}
+
+#[test]
+fn it_learns_goes_on_and_keeps_frozen_layers() {
+    let graph = everything();
+    let start = initial_weights(&graph, 7);
+    let data = Data::new();
+    let head = graph.nodes.iter().enumerate().filter(|(_, n)| n.name.starts_with("head") || n.name == "n5");
+    let only = Trained::Only(head.map(|(i, _)| i).collect());
+    for trained in [Trained::All, only] {
+        let new = || Cpu::new(&graph, &start, Update::default(), &trained).unwrap();
+        let mut cpu = new();
+        let first = cpu.step(&data.batch(), 3e-3).unwrap();
+        for _ in 0..60 {
+            cpu.step(&data.batch(), 3e-3).unwrap();
+        }
+        let half = cpu.state().unwrap();
+        assert_eq!(half.step, 61);
+        let last = (0..60).map(|_| cpu.step(&data.batch(), 3e-3).unwrap()).last().unwrap();
+        assert!(last < first - 0.05, "{last} after {first}");
+        // Another learner that takes the state over ends with the same bits.
+        let mut other = new();
+        other.restore(&half).unwrap();
+        let again = (0..60).map(|_| other.step(&data.batch(), 3e-3).unwrap()).last().unwrap();
+        assert_eq!(last.to_bits(), again.to_bits());
+        assert_eq!(cpu.state().unwrap(), other.state().unwrap());
+        if let Trained::Only(_) = trained {
+            let end = cpu.state().unwrap().weights;
+            for (name, tensor) in &start {
+                let moves = name.starts_with("head") || name.starts_with("n5.");
+                assert_eq!(end[name] != *tensor, moves, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_learned_from_leaves_the_state_as_it_was() {
+    let graph = everything();
+    let mut cpu = Cpu::new(&graph, &seeded(&graph, 0), Update::default(), &Trained::All).unwrap();
+    let good = Data::new();
+    cpu.step(&good.batch(), 1e-3).unwrap();
+    let before = cpu.state().unwrap();
+    let mut bad = Data::new();
+    bad.images[100] = f32::NAN;
+    assert_eq!(cpu.step(&bad.batch(), 1e-3), Err(TrainError::NotFinite { step: 1 }));
+    let short = Batch { targets: &good.targets[..3], ..good.batch() };
+    assert!(matches!(cpu.step(&short, 1e-3), Err(TrainError::Shape(_))));
+    assert!(matches!(cpu.logits(&good.images[..7], 19, 17), Err(TrainError::Shape(_))));
+    assert_eq!(cpu.state().unwrap(), before);
+
+    let other = Architecture::ALL[0].graph(&linear(2));
+    assert!(matches!(
+        Cpu::new(&other, &seeded(&graph, 0), Update::default(), &Trained::All),
+        Err(TrainError::Shape(_))
+    ));
+    let mut fresh = Cpu::new(&other, &seeded(&other, 0), Update::default(), &Trained::All).unwrap();
+    assert!(matches!(fresh.restore(&before), Err(TrainError::Shape(_))));
+}
