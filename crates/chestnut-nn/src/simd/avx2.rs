@@ -49,4 +49,13 @@ impl Simd for Avx2 {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
     }
+    #[inline(always)]
+    unsafe fn where_above(a: Self::V, b: Self::V, v: Self::V) -> Self::V {
+        unsafe {
+            [
+                _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a[0], b[0]), v[0]),
+                _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a[1], b[1]), v[1]),
+            ]
+        }
+    }
 }

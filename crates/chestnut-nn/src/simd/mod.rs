@@ -42,6 +42,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     /// The larger of each pair; `b` where one of them is NaN (except on NEON, where the result is NaN).
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// `v` where `a > b`, 0 elsewhere.
+    unsafe fn where_above(a: Self::V, b: Self::V, v: Self::V) -> Self::V;
     /// Asks for the cache line at `p`, which need not exist, to be brought near.
     unsafe fn prefetch(_p: *const f32) {}
     /// a * b + c.

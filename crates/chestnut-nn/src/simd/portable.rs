@@ -57,4 +57,11 @@ impl Simd for Portable {
         }
         a
     }
+    #[inline(always)]
+    unsafe fn where_above(a: Self::V, b: Self::V, mut v: Self::V) -> Self::V {
+        for i in 0..LANES {
+            v[i] = if a[i] > b[i] { v[i] } else { 0.0 };
+        }
+        v
+    }
 }

@@ -3,7 +3,10 @@
 //! Rows are `[pixel][channel]`; of a row of `row` floats the channels `first..first + channels` are meant.
 
 use super::Kernels;
-use crate::simd::{Simd, isa_fn};
+use crate::simd::{LANES, Simd, isa_fn};
+
+/// Rows that are absorbed together.
+const ABSORBED: usize = 16;
 
 /// What one update of Adam needs beside the tensors.
 #[derive(Clone, Copy, Debug)]
@@ -63,14 +66,38 @@ unsafe fn absorb_generic<S: Simd>(
     let (scale, shift, floor) = (affine[0], &affine[1][..n], &affine[2][..n]);
     let (s1, s2) = sums.split_at_mut(n);
     let s2 = &mut s2[..n];
-    for ((dz, x), dx) in dz.chunks_exact(n).zip(x.chunks(row)).zip(dx.chunks_mut(row)) {
-        let (x, dx) = (&x[..n], &mut dx[..n]);
-        for c in 0..n {
-            let z = x[c] * scale[c] + shift[c];
-            let d = if z > floor[c] { dz[c] } else { 0.0 };
-            s1[c] += d;
-            s2[c] += d * x[c];
-            dx[c] += scale[c] * d;
+    let whole = n / LANES * LANES;
+    let pixels = dz.len() / n;
+    // A few rows stay in the nearest cache while each block of channels keeps its constants and sums in registers.
+    for from in (0..pixels).step_by(ABSORBED) {
+        let to = (from + ABSORBED).min(pixels);
+        for c in (0..whole).step_by(LANES) {
+            // SAFETY: `Kernels::absorb` asserts that row `pixels - 1` has `n` values in `x`, `dz` and `dx`.
+            unsafe {
+                let (a, b) = (S::load(scale.as_ptr().add(c)), S::load(shift.as_ptr().add(c)));
+                let low = S::load(floor.as_ptr().add(c));
+                let (mut one, mut two) = (S::load(s1.as_ptr().add(c)), S::load(s2.as_ptr().add(c)));
+                for p in from..to {
+                    let v = S::load(x.as_ptr().add(p * row + c));
+                    let z = S::add(S::mul(v, a), b);
+                    let d = S::where_above(z, low, S::load(dz.as_ptr().add(p * n + c)));
+                    one = S::add(one, d);
+                    two = S::fma(d, v, two);
+                    let out = dx.as_mut_ptr().add(p * row + c);
+                    S::store(out, S::fma(a, d, S::load(out)));
+                }
+                S::store(s1.as_mut_ptr().add(c), one);
+                S::store(s2.as_mut_ptr().add(c), two);
+            }
+        }
+        for p in from..to {
+            for c in whole..n {
+                let v = x[p * row + c];
+                let d = if v * scale[c] + shift[c] > floor[c] { dz[p * n + c] } else { 0.0 };
+                s1[c] += d;
+                s2[c] += d * v;
+                dx[p * row + c] += scale[c] * d;
+            }
         }
     }
 }
@@ -217,7 +244,7 @@ impl Kernels {
         let n = affine[0].len();
         let need = extent(dz.len() / n.max(1), row, n);
         assert!(n > 0 && row >= n && x.len() >= need && dx.len() >= need && sums.len() == 2 * n, "rows too short");
-        // SAFETY: as in `view`.
+        // SAFETY: the assert covers the last row of `x`, `dz` and `dx`; `Kernels` exist only for instruction sets present.
         unsafe { absorb_rows(self.isa, x, row, dz, affine, dx, sums) };
     }
 
