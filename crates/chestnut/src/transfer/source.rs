@@ -15,20 +15,18 @@ pub struct SourceMap {
 }
 
 impl SourceMap {
-    /// From a map if it names the label, else from the source label of the same name.
+    /// From a map if it names the label and the source has its whole group, else from the source label of the same name.
     #[must_use]
     pub fn new(labels: &[String], source: &[String], map: &LabelMap) -> Self {
         let plain =
             |s: &str| -> String { s.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect() };
         let find = |name: &str| source.iter().position(|s| plain(s) == plain(name));
-        let group = |label: &String| {
-            if let Some(same) = find(label) {
-                return Some(vec![same]);
-            }
+        let mapped = |label: &String| {
             let (_, names) = map.groups.iter().find(|(to, _)| plain(to) == plain(label))?;
             let group: Vec<usize> = names.iter().filter_map(|n| find(n)).collect();
             (group.len() == names.len() && !group.is_empty()).then_some(group)
         };
+        let group = |label: &String| mapped(label).or_else(|| find(label).map(|same| vec![same]));
         Self { groups: labels.iter().map(group).collect() }
     }
 
@@ -101,6 +99,12 @@ mod tests {
         let expected = [at("Pleural Effusion").max(at("Pleural Other")), at("No Finding"), 0.5];
         assert_eq!(map.apply(&row, 14), expected);
         assert!(map.any() && map.unknown()[2].is_some() && map.unknown()[0].is_none());
+        // A map says more than a name does.
+        let own = "from = \"a\"\nto = \"b\"\ngroups = [[\"Fracture\", [\"Pneumothorax\"]], [\"Edema\", [\"gone\"]]]";
+        let local = ["Fracture", "Edema"].map(str::to_owned);
+        let map = SourceMap::new(&local, &source, &LabelMap::from_toml(own).expect("valid"));
+        assert_eq!(map.apply(&row, 14), [at("Pneumothorax"), at("Edema")]);
+        let local = ["Pleura", "no finding", "Scoliosis"].map(str::to_owned);
         assert!(!SourceMap::new(&local[2..], &source, &LabelMap::chexpert_to_hum_cxr()).any());
     }
 }
