@@ -40,6 +40,7 @@ pub(super) fn describe(
             crate::cohort::Unit::Patient => "patient".to_owned(),
             crate::cohort::Unit::Image => "image".to_owned(),
         },
+        marks: Vec::new(),
         seed: study.settings.split.seed,
         parts,
         recipe: recipe.describe(),

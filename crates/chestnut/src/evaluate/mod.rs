@@ -115,6 +115,10 @@ pub struct Comparison {
     pub warnings: Vec<String>,
     /// `patient` or `image`.
     pub unit: String,
+    /// What every table must say first about how it was made: that images were split, that it is as published. Whole
+    /// sentences; empty for a split by patient.
+    #[serde(default)]
+    pub marks: Vec<String>,
     /// Seed of split, forests and all other draws.
     pub seed: u64,
     /// Sizes of the parts of the first split.

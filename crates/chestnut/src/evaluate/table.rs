@@ -69,12 +69,24 @@ pub(crate) fn is_split_by_image(c: &Comparison) -> bool {
 pub(crate) const SPLIT_BY_IMAGE: &str = "SPLIT BY IMAGE: images of one patient may be in the training and in the test \
      part, so these AUCs are higher than new patients would give.";
 
-/// Footnotes that belong to every form of the table.
-pub(crate) fn notes(c: &Comparison) -> Vec<String> {
-    let mut notes = Vec::new();
-    if is_split_by_image(c) {
-        notes.push(SPLIT_BY_IMAGE.to_owned());
+/// What every form of the table says first.
+pub(crate) fn marks(c: &Comparison) -> Vec<String> {
+    if c.marks.is_empty() && is_split_by_image(c) {
+        return vec![SPLIT_BY_IMAGE.to_owned()];
     }
+    c.marks.clone()
+}
+
+/// Marks and footnotes, for a form of the table that has one place for both.
+pub(crate) fn notes(c: &Comparison) -> Vec<String> {
+    let mut notes = marks(c);
+    notes.extend(footnotes(c));
+    notes
+}
+
+/// Footnotes that belong to every form of the table.
+fn footnotes(c: &Comparison) -> Vec<String> {
+    let mut notes = Vec::new();
     if (0..c.labels.len()).any(|k| is_few(c, k)) {
         notes.push(format!(
             "* fewer than {FEW_POSITIVES} positive test images: too few to tell methods apart. A mean marked * leaves \
@@ -141,11 +153,14 @@ fn count(text: &str) -> usize {
 #[must_use]
 pub fn terminal(c: &Comparison) -> String {
     let part = test_part(c).map_or_else(String::new, |p| format!(": {} images of {} patients", p.images, p.patients));
-    let title = format!(
-        "AUC on the test part{part}, split by {}, seed {}. Below each AUC its 95 % interval (DeLong).",
-        c.unit, c.seed
-    );
-    let mut lines = wrap(&title, WIDTH);
+    let own = c.methods.iter().find_map(|m| m.tested_on.clone());
+    let on = own.unwrap_or_else(|| format!("the test part{part}, split by {}", c.unit));
+    let title = format!("AUC on {on}, seed {}. Below each AUC its 95 % interval (DeLong).", c.seed);
+    let mut lines: Vec<String> = marks(c).iter().flat_map(|mark| wrap(mark, WIDTH)).collect();
+    if !lines.is_empty() {
+        lines.push(String::new());
+    }
+    lines.extend(wrap(&title, WIDTH));
     lines.push(String::new());
     lines.extend(layout(c, true, &auc_cell));
     if let Some(n) = repeats(c) {
@@ -157,7 +172,7 @@ pub fn terminal(c: &Comparison) -> String {
     }
     let shortened = (0..c.labels.len()).filter(|&k| heading(c, k) != full_heading(c, k));
     let shortened: Vec<String> = shortened.map(|k| format!("{} = {}", heading(c, k), c.labels[k])).collect();
-    let mut notes = notes(c);
+    let mut notes = footnotes(c);
     if !shortened.is_empty() {
         notes.push(shortened.join("; "));
     }
@@ -273,12 +288,25 @@ fn layout(
 }
 
 /// One row per method and label, then `mean` and, where labels with few positives are left out, `mean_without_few`:
-/// `approach,source,label,positives,negatives,unknown,auc,low,high,reason,unit`. Numbers at full precision; blank is
-/// not estimable.
+/// `approach,source,label,positives,negatives,unknown,auc,low,high,reason,marks,unit`. Numbers at full precision; blank
+/// is not estimable. `marks` says how the table was made if not by the study's rules.
 #[must_use]
 pub fn csv(c: &Comparison) -> String {
-    let header =
-        ["approach", "source", "label", "positives", "negatives", "unknown", "auc", "low", "high", "reason", "unit"];
+    let header = [
+        "approach",
+        "source",
+        "label",
+        "positives",
+        "negatives",
+        "unknown",
+        "auc",
+        "low",
+        "high",
+        "reason",
+        "marks",
+        "unit",
+    ];
+    let marks = marks(c).join(" ");
     let number = |v: Option<f64>| v.map_or_else(String::new, |v| v.to_string());
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for m in &c.methods {
@@ -294,6 +322,7 @@ pub fn csv(c: &Comparison) -> String {
                 number(l.interval.map(|i| i[0])),
                 number(l.interval.map(|i| i[1])),
                 l.reason.clone().unwrap_or_default(),
+                marks.clone(),
                 c.unit.clone(),
             ]);
         }
@@ -301,18 +330,19 @@ pub fn csv(c: &Comparison) -> String {
         for (name, value) in [("mean", m.mean_auc)].into_iter().chain(without) {
             let mut row = vec![m.approach.clone(), m.source.clone(), name.to_owned()];
             row.extend([String::new(), String::new(), String::new(), number(value)]);
-            row.extend([String::new(), String::new(), String::new(), c.unit.clone()]);
+            row.extend([String::new(), String::new(), String::new(), marks.clone(), c.unit.clone()]);
             rows.push(row);
         }
     }
     crate::cohort::table::to_csv(rows)
 }
 
-/// `approach,source,label,repeats,mean,sd,min,max,unit`, one row per method and label and one for the `mean`; only the
+/// `approach,source,label,repeats,mean,sd,min,max,marks,unit`, one row per method and label and one for the `mean`; only the
 /// header if there was one split.
 #[must_use]
 pub fn spread_csv(c: &Comparison) -> String {
-    let header = ["approach", "source", "label", "repeats", "mean", "sd", "min", "max", "unit"];
+    let header = ["approach", "source", "label", "repeats", "mean", "sd", "min", "max", "marks", "unit"];
+    let marks = marks(c).join(" ");
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for m in &c.methods {
         let Some(spread) = &m.spread else { continue };
@@ -323,14 +353,14 @@ pub fn spread_csv(c: &Comparison) -> String {
                 Some(four) => row.extend(four.map(|v| v.to_string())),
                 None => row.extend(vec![String::new(); 4]),
             }
-            row.push(c.unit.clone());
+            row.extend([marks.clone(), c.unit.clone()]);
             rows.push(row);
         }
     }
     crate::cohort::table::to_csv(rows)
 }
 
-/// A table for a README: AUC with its interval in brackets, the notes as a list below.
+/// A table for a README: marks first, AUC with its interval in brackets, the footnotes as a list below.
 #[must_use]
 pub fn markdown(c: &Comparison) -> String {
     let safe =
@@ -355,8 +385,9 @@ pub fn markdown(c: &Comparison) -> String {
         row.push(if without.is_empty() { mean } else { format!("{mean} ({})", safe(&without)) });
         rows.push(row);
     }
-    let mut text: String = rows.iter().map(|r| format!("| {} |\n", r.join(" | "))).collect();
-    let notes = notes(c);
+    let mut text: String = marks(c).iter().map(|mark| format!("**{}**\n\n", safe(mark))).collect();
+    rows.iter().for_each(|r| text.push_str(&format!("| {} |\n", r.join(" | "))));
+    let notes = footnotes(c);
     if !notes.is_empty() {
         text.push('\n');
     }
@@ -440,9 +471,17 @@ mod tests {
     fn a_split_by_image_marks_every_table() {
         let mut c = example::comparison();
         c.unit = "image".to_owned();
-        assert!(terminal(&c).contains("SPLIT BY IMAGE") && markdown(&c).contains("SPLIT BY IMAGE"));
+        assert!(terminal(&c).starts_with("SPLIT BY IMAGE") && markdown(&c).starts_with("**SPLIT BY IMAGE"));
         for text in [csv(&c), spread_csv(&c)] {
-            assert!(text.lines().skip(1).all(|l| l.ends_with(",image")), "{text}");
+            assert!(text.lines().skip(1).all(|l| l.ends_with(",image") && l.contains("SPLIT BY IMAGE")), "{text}");
+        }
+        // A mark of its own stands in every table instead.
+        c.marks = vec!["AS PUBLISHED: not to be compared.".to_owned()];
+        for text in [terminal(&c), markdown(&c), notes(&c).join("\n")] {
+            assert!(text.contains("AS PUBLISHED: not to be compared.") && !text.contains("SPLIT BY"), "{text}");
+        }
+        for text in [csv(&c), spread_csv(&c)] {
+            assert!(text.lines().skip(1).all(|l| l.contains(",AS PUBLISHED: not to be compared.,")), "{text}");
         }
     }
 

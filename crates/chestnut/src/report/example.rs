@@ -47,6 +47,7 @@ pub(crate) fn comparison() -> Comparison {
         rejects: vec![("cannot be read as an image".to_owned(), 3), ("lateral view".to_owned(), 2)],
         warnings: vec!["two patients share a picture".to_owned()],
         unit: "patient".to_owned(),
+        marks: Vec::new(),
         seed: 7,
         parts: vec![
             PartCount { part: "train".to_owned(), images: 280, patients: 210 },
