@@ -3,17 +3,23 @@
 mod approaches;
 mod beyond;
 mod describe;
+mod published;
+#[cfg(test)]
+mod tests;
 
 pub use approaches::Approach;
+pub use published::{FOLDER as PUBLISHED_FOLDER, PublishedTable, as_published};
 
 use approaches::{FOLDS, Material, Rows};
 use beyond::beyond;
 use describe::{describe, predictions_csv};
 
+use crate::cohort::label_set::plain;
 use crate::cohort::split::Item;
 use crate::cohort::{Cohort, LabelMap, Part, Split, SplitPlan, Unit, folds, split};
 use crate::embed::{self, EmbeddingTable, Network};
 use crate::error::{Error, Result};
+use crate::evaluate::table::SPLIT_BY_IMAGE;
 use crate::evaluate::{self, Comparison, MethodScore, PartCount, score_method};
 use crate::study::{SplitSettings, StageRecord, Study};
 use crate::transfer::Predictions;
@@ -121,6 +127,7 @@ pub fn compare(
     progress(0, total);
 
     let (mut first, mut all) = (None, BTreeMap::new());
+    let mut marks = Vec::new();
     for repeat in 0..options.repeats {
         let parts = parts(cohort, settings, repeat)?;
         let rows = Rows { train: parts.train, validation: parts.validation, predict: parts.test };
@@ -143,8 +150,14 @@ pub fn compare(
         };
         let truth = truth(&labels, &rows.predict);
         let learnable = untrained(&labels, &development);
+        // Heads learn from the training part alone.
+        let trainable = untrained(&labels, &rows.train);
         let unknown = source.as_ref().map_or_else(Vec::new, SourceMap::unknown);
-        let reasons = |approach: &Approach| if *approach == Approach::Baseline { &unknown } else { &learnable };
+        let reasons = |approach: &Approach| match approach {
+            Approach::Baseline => &unknown,
+            Approach::FineTuned(_) => &trainable,
+            Approach::Stacking | Approach::Embeddings(_) => &learnable,
+        };
         let mut results = Vec::new();
         for approach in &approaches {
             let clock = Instant::now();
@@ -184,6 +197,7 @@ pub fn compare(
             study.write("predictions.csv", csv.as_bytes())?;
             let more = beyond(&material, cohort, &names, &rows, &results, &reasons, settings.seed)?;
             let counts = counts(cohort, &parts.split, &rows);
+            marks = marks_of(settings.unit, &parts.split);
             first = Some((scores, names, counts, more));
         }
     }
@@ -206,6 +220,7 @@ pub fn compare(
     let warnings = cohort.warnings.iter().cloned().chain(notes).collect();
     let comparison = describe(study, cohort, networks, &approaches, options, methods, labels, parts, warnings);
     Ok(Comparison {
+        marks,
         details: more.details,
         differences: more.differences,
         subgroups: more.subgroups,
@@ -243,7 +258,40 @@ fn possible(
                 .to_owned(),
         );
     }
+    if mapped {
+        notes.extend(unbound(networks, cohort, &options.label_map));
+    }
     options.approaches.iter().filter(|a| mapped || !needs_outputs(a)).cloned().collect()
+}
+
+/// Labels of the study whose group in the map names an output that the networks lack: a map that is not used must say
+/// so.
+fn unbound(networks: &[Network], cohort: &Cohort, map: &LabelMap) -> Option<String> {
+    let outputs = networks.first()?.record.head.output_names();
+    let unfit = |label: &String| {
+        let (_, names) = map.groups.iter().find(|(to, _)| plain(to) == plain(label))?;
+        let gone = names.iter().find(|n| !outputs.iter().any(|o| plain(o) == plain(n)))?;
+        Some(format!("{label} (no {gone:?})"))
+    };
+    let list: Vec<String> = cohort.label_names.iter().filter_map(unfit).collect();
+    let text = || {
+        format!(
+            "the label map does not fit the networks' outputs for {}: they are {}",
+            list.join(", "),
+            outputs.join(", ")
+        )
+    };
+    (!list.is_empty()).then(text)
+}
+
+/// What every table must say about a split by image; nothing for one by patient.
+fn marks_of(unit: Unit, split: &Split) -> Vec<String> {
+    if unit == Unit::Patient {
+        return Vec::new();
+    }
+    let all = split.rows.iter().map(|r| r.patient.as_str()).collect::<BTreeSet<_>>().len();
+    let shared = split.shared_patients().len();
+    vec![format!("{SPLIT_BY_IMAGE} Here {shared} of {all} patients have images in more than one part.")]
 }
 
 /// How the local labels come from the networks' outputs, if all networks have the same ones and any fits.
@@ -314,11 +362,16 @@ fn truth(labels: &Labels, rows: &[usize]) -> Vec<Option<bool>> {
     rows.iter().flat_map(|&i| (0..labels.outputs()).map(move |k| labels.get(i, k))).collect()
 }
 
+/// Whether one of `rows` has this value of label `k`.
+fn has(labels: &Labels, rows: &[usize], k: usize, class: bool) -> bool {
+    rows.iter().any(|&i| labels.get(i, k) == Some(class))
+}
+
 /// Per label, why nothing can be learned from `rows`.
 fn untrained(labels: &Labels, rows: &[usize]) -> Vec<Option<String>> {
     (0..labels.outputs())
         .map(|k| {
-            let has = |class| rows.iter().any(|&i| labels.get(i, k) == Some(class));
+            let has = |class| has(labels, rows, k, class);
             let missing = if has(true) { "negative" } else { "positive" };
             let reason = || format!("not estimable: no {missing} image in the training part");
             (!(has(true) && has(false))).then(reason)
