@@ -258,7 +258,7 @@ fn possible(
                 .to_owned(),
         );
     }
-    if mapped {
+    if mapped && options.approaches.iter().any(needs_outputs) {
         notes.extend(unbound(networks, cohort, &options.label_map));
     }
     options.approaches.iter().filter(|a| mapped || !needs_outputs(a)).cloned().collect()

@@ -28,6 +28,8 @@ pub const FOLDER: &str = "as_published";
 /// Ends the mark of each table.
 const INCOMPARABLE: &str =
     "Three test sets, one per table: compare these numbers neither with each other nor with the study's own tables.";
+/// What is absent where the networks' outputs do not fit.
+const NO_OUTPUTS: &str = "no stacking on the networks' outputs: they are missing, differ between networks, or map to none of this study's labels";
 /// What here is not known to be as published.
 const UNKNOWN: &str = "How the published splits were drawn is not known; these are drawn by lot, without balancing labels, from the study's seed.";
 
@@ -180,6 +182,7 @@ fn one(
     let (names, labels) = label_table(cohort, &learned)?;
     let map = source_map(networks, tables, &names, options);
     let needs_outputs = |a: &Approach| matches!(a, Approach::Baseline | Approach::Stacking);
+    let left_out = map.is_none() && protocol.approaches.iter().any(needs_outputs);
     let approaches: Vec<Approach> =
         protocol.approaches.into_iter().filter(|a| map.is_some() || !needs_outputs(a)).collect();
     if approaches.is_empty() {
@@ -222,7 +225,8 @@ fn one(
         methods.extend(found);
     }
     let predictions = predictions_csv(cohort, &rows.predict, &names, &methods.iter().collect::<Vec<_>>(), &test_truth);
-    let warnings = cohort.warnings.iter().cloned().chain([UNKNOWN.to_owned()]).collect();
+    let own = [Some(UNKNOWN), left_out.then_some(NO_OUTPUTS)].into_iter().flatten().map(str::to_owned);
+    let warnings = cohort.warnings.iter().cloned().chain(own).collect();
     let marks = vec![mark(protocol.mark, cohort, split.as_ref())];
     let base = describe(study, cohort, networks, &approaches, options, scores, names, parts, warnings);
     let title = format!("{}, {} as published", base.title, protocol.name);
