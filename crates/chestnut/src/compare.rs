@@ -156,7 +156,7 @@ pub fn compare(
         let reasons = |approach: &Approach| match approach {
             Approach::Baseline => &unknown,
             Approach::FineTuned(_) => &trainable,
-            Approach::Stacking | Approach::Embeddings(_) => &learnable,
+            _ => &learnable,
         };
         let mut results = Vec::new();
         for approach in &approaches {

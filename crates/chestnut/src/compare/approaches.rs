@@ -10,7 +10,7 @@ use crate::study::SplitSettings;
 use crate::transfer::embeddings::{self, Learner};
 use crate::transfer::ensemble::Ensemble;
 use crate::transfer::source::{self, SourceMap};
-use crate::transfer::{Predictions, fine_tune, stacking};
+use crate::transfer::{Predictions, fine_tune, stacking, with_known};
 use chestnut_forest::{Fold, Labels};
 use chestnut_train::Schedule;
 use rayon::prelude::*;
@@ -86,7 +86,7 @@ impl Rows {
 pub(crate) fn learned_from(approach: &Approach, rows: &Rows) -> Vec<usize> {
     match approach {
         Approach::FineTuned(_) => rows.train.clone(),
-        Approach::Baseline | Approach::Stacking | Approach::Embeddings(_) => rows.development(),
+        _ => rows.development(),
     }
 }
 
@@ -162,7 +162,13 @@ impl Material<'_> {
         let folds = if linear { self.folds_within(development)? } else { Vec::new() };
         let fit = |(network, table): (&Network, &EmbeddingTable)| {
             let learner = self.options.learner(network, learner, self.training)?;
-            embeddings::fit_and_predict(&network.name, table, self.labels, (development, predict), &folds, &learner)
+            let rows = (development, predict);
+            let probabilities = with_known(self.labels, development, predict.len(), |labels| {
+                let found = embeddings::fit_and_predict(&network.name, table, labels, rows, &folds, &learner)?;
+                Ok(found.probabilities)
+            })?;
+            let approach = format!("Embeddings + {}", learner.short());
+            Ok(Predictions { approach, source: network.name.clone(), probabilities })
         };
         self.networks.iter().zip(self.tables).map(fit).collect()
     }

@@ -206,7 +206,7 @@ fn one(
         let clock = Instant::now();
         let found = match approach {
             Approach::FineTuned(_) => with_in_sample_stack(&material, approach, &rows)?,
-            Approach::Baseline | Approach::Stacking | Approach::Embeddings(_) => material.run(approach, &rows)?,
+            _ => material.run(approach, &rows)?,
         };
         timings.push(Timing {
             approach: approach.name(),

@@ -103,7 +103,7 @@ fn run(made: &Made, settings: &SplitSettings, approaches: &[Approach], options: 
     let reasons = |approach: &Approach| match approach {
         Approach::Baseline => &unknown,
         Approach::FineTuned(_) => &trainable,
-        Approach::Stacking | Approach::Embeddings(_) => &learnable,
+        _ => &learnable,
     };
     let truth = truth(&labels, &rows.predict);
     let score = |m: &Predictions, why: &[Option<String>]| {

@@ -115,10 +115,6 @@ pub struct Comparison {
     pub warnings: Vec<String>,
     /// `patient` or `image`.
     pub unit: String,
-    /// What every table must say first about how it was made: that images were split, that it is as published. Whole
-    /// sentences; empty for a split by patient.
-    #[serde(default)]
-    pub marks: Vec<String>,
     /// Seed of split, forests and all other draws.
     pub seed: u64,
     /// Sizes of the parts of the first split.
@@ -135,6 +131,9 @@ pub struct Comparison {
     pub methods: Vec<MethodScore>,
     /// Whether the approaches were run with the paper's own splits and in-sample stacking, and so cannot be compared.
     pub as_published: bool,
+    /// What else makes the numbers misleading, in plain words; every table of results carries it.
+    #[serde(default)]
+    pub marks: Vec<String>,
     /// Intervals, thresholds and calibration of each approach's first-named row (its average, or its only network).
     pub details: Vec<results::MethodDetail>,
     /// Those rows against the reference approach.

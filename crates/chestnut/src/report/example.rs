@@ -47,7 +47,6 @@ pub(crate) fn comparison() -> Comparison {
         rejects: vec![("cannot be read as an image".to_owned(), 3), ("lateral view".to_owned(), 2)],
         warnings: vec!["two patients share a picture".to_owned()],
         unit: "patient".to_owned(),
-        marks: Vec::new(),
         seed: 7,
         parts: vec![
             PartCount { part: "train".to_owned(), images: 280, patients: 210 },
@@ -65,6 +64,7 @@ pub(crate) fn comparison() -> Comparison {
         settings: vec!["RF 100 trees, depth 10".to_owned()],
         methods: methods.to_vec(),
         as_published: false,
+        marks: Vec::new(),
         details: Vec::new(),
         differences: Vec::new(),
         subgroups: Vec::new(),

@@ -3,19 +3,16 @@
 //! One model per network is fitted to the embeddings of the training images; its probabilities for the test images are
 //! then averaged over the networks (`ensemble`). Whatever a learner has to choose, it chooses on the training part.
 
-use super::{Predictions, with_known};
+use super::Predictions;
 use crate::embed::EmbeddingTable;
 use crate::error::Result;
 use chestnut_forest::{
-    Distance, Features, Fold, Forest, Labels, LinearError, LinearProbe, Neighbours, Params, default_lambdas,
-    regularisation_path,
+    Distance, Features, Fold, Forest, Labels, LinearProbe, Neighbours, Params, default_lambdas, regularisation_path,
 };
 use std::fmt;
 
 /// Neighbours that are asked; the paper's authors ran 10 with the L1 distance and did not report it (protocol 6.1).
 const NEIGHBOURS: usize = 10;
-/// Regularisation of the linear probe where no fold can judge any: the middle of the path (`default_lambdas`).
-const UNJUDGED_LAMBDA: f64 = 100.0;
 
 /// What stands on the embedding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,13 +49,12 @@ impl fmt::Display for Learner {
     }
 }
 
-/// Fits `learner` on the training rows of `table` and predicts the test rows; 0.5 for a label without any known value
-/// among the training rows.
+/// Fits `learner` on the training rows of `table` and predicts the test rows.
 ///
 /// `labels` covers the whole cohort, in the order of `table`; `folds` are rows of the training part, counted within it.
 ///
 /// # Errors
-/// If an embedding is not finite.
+/// If a label has no known value in the training part, or an embedding is not finite.
 pub fn fit_and_predict(
     source: &str,
     table: &EmbeddingTable,
@@ -71,15 +67,11 @@ pub fn fit_and_predict(
     let (train_features, test_features) = (features.select(train), features.select(test));
     let train_labels = labels.select(train);
     let probabilities = match learner {
-        Learner::Trees(params) => with_known(&train_labels, test.len(), |labels| {
-            Ok(Forest::fit(&train_features, labels, params)?.predict(&test_features)?)
-        })?,
+        Learner::Trees(params) => Forest::fit(&train_features, &train_labels, params)?.predict(&test_features)?,
         Learner::Linear => linear(&train_features, &train_labels, &test_features, folds)?,
         Learner::Neighbours => {
             let k = NEIGHBOURS.min(train.len());
-            with_known(&train_labels, test.len(), |labels| {
-                Ok(Neighbours::new(train_features, labels.clone(), k, Distance::L1)?.predict(&test_features)?)
-            })?
+            Neighbours::new(train_features, train_labels, k, Distance::L1)?.predict(&test_features)?
         }
     };
     Ok(Predictions { approach: format!("Embeddings + {}", learner.short()), source: source.to_owned(), probabilities })
@@ -88,12 +80,7 @@ pub fn fit_and_predict(
 /// One probe per label; a label with one class in the training part gets 0.5, which nobody scores.
 fn linear(train: &Features, labels: &Labels, test: &Features, folds: &[Fold]) -> Result<Vec<f64>> {
     let outputs = labels.outputs();
-    let lambda = match regularisation_path(train, labels, folds, &default_lambdas()) {
-        Ok(path) => path.common,
-        // So few patients that no fold holds both classes of any label.
-        Err(LinearError::NoFold) => UNJUDGED_LAMBDA,
-        Err(e) => return Err(e.into()),
-    };
+    let lambda = chosen_lambda(train, labels, folds)?;
     let mut probabilities = vec![0.5; test.rows() * outputs];
     for k in 0..outputs {
         let has = |class| (0..labels.rows()).any(|r| labels.get(r, k) == Some(class));
@@ -103,4 +90,14 @@ fn linear(train: &Features, labels: &Labels, test: &Features, folds: &[Fold]) ->
         }
     }
     Ok(probabilities)
+}
+
+/// The regularisation that is best over the folds; the middle of the path (`default_lambdas`) where there are so few
+/// patients that no fold holds both classes of any label.
+fn chosen_lambda(train: &Features, labels: &Labels, folds: &[Fold]) -> Result<f64> {
+    match regularisation_path(train, labels, folds, &default_lambdas()) {
+        Ok(path) => Ok(path.common),
+        Err(chestnut_forest::LinearError::NoFold) => Ok(100.0),
+        Err(e) => Err(e.into()),
+    }
 }

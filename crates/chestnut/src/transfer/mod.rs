@@ -20,24 +20,25 @@ pub struct Predictions {
     pub probabilities: Vec<f64>,
 }
 
-/// Fits with `fit` those labels that have a known value among the rows to learn from, and predicts `rows` rows,
+/// Fits with `fit` those labels that have a known value among the rows `learned`, and predicts `predicted` rows,
 /// `[row][label]`; the others get 0.5, which nobody scores. A fold or a small draw of patients may lack any value of a
-/// label that the whole training part has.
+/// label that the whole training part has. `fit` gets all rows of `labels`.
 ///
 /// # Errors
 /// Whatever `fit` answers.
 pub(crate) fn with_known(
     labels: &Labels,
-    rows: usize,
+    learned: &[usize],
+    predicted: usize,
     fit: impl FnOnce(&Labels) -> Result<Vec<f64>>,
 ) -> Result<Vec<f64>> {
     let outputs = labels.outputs();
-    let is_known = |k: usize| (0..labels.rows()).any(|r| labels.get(r, k).is_some());
+    let is_known = |k: usize| learned.iter().any(|&r| labels.get(r, k).is_some());
     let known: Vec<usize> = (0..outputs).filter(|&k| is_known(k)).collect();
     if known.len() == outputs {
         return fit(labels);
     }
-    let mut all = vec![0.5; rows * outputs];
+    let mut all = vec![0.5; predicted * outputs];
     if known.is_empty() {
         return Ok(all);
     }
@@ -56,17 +57,19 @@ mod tests {
 
     #[test]
     fn a_label_without_a_known_value_is_left_out_of_the_fit() {
-        let labels = Labels::new(&[Some(true), None, Some(false), Some(false), None, Some(true)], 3).expect("whole");
-        let fitted = with_known(&labels, 3, |some| {
-            assert_eq!((some.outputs(), some.rows()), (2, 2));
+        // Label 1 is known in a row that is not learned from.
+        let rows = [Some(true), None, Some(false), Some(false), None, Some(true), None, Some(true), None];
+        let labels = Labels::new(&rows, 3).expect("whole");
+        let fitted = with_known(&labels, &[0, 1], 3, |some| {
+            assert_eq!((some.outputs(), some.rows()), (2, 3));
             assert_eq!((some.get(0, 0), some.get(1, 1)), (Some(true), Some(true)));
             Ok(vec![0.1, 0.2, 0.3, 0.4, 0.6, 0.7])
         });
         assert_eq!(fitted.expect("fits"), [0.1, 0.5, 0.2, 0.3, 0.5, 0.4, 0.6, 0.5, 0.7]);
         let nothing = Labels::new(&[None, None], 1).expect("whole");
-        let fitted = with_known(&nothing, 2, |_| panic!("there is nothing to fit"));
+        let fitted = with_known(&nothing, &[0, 1], 2, |_| panic!("there is nothing to fit"));
         assert_eq!(fitted.expect("no fit"), [0.5, 0.5]);
         let whole = Labels::new(&[Some(true), Some(false)], 1).expect("whole");
-        assert_eq!(with_known(&whole, 1, |some| Ok(vec![some.outputs() as f64])).expect("fits"), [1.0]);
+        assert_eq!(with_known(&whole, &[0, 1], 1, |some| Ok(vec![some.outputs() as f64])).expect("fits"), [1.0]);
     }
 }

@@ -36,7 +36,8 @@ pub fn side_by_side(members: &[Vec<f64>], outputs: usize) -> Vec<f32> {
 /// If a table is empty or a probability is not finite.
 pub fn stack(train: Vec<f32>, labels: &Labels, test: Vec<f32>, width: usize, params: &Params) -> Result<Vec<f64>> {
     let (train, test) = (Features::new(train, width)?, Features::new(test, width)?);
-    with_known(labels, test.rows(), |labels| Ok(Forest::fit(&train, labels, params)?.predict(&test)?))
+    let rows: Vec<usize> = (0..labels.rows()).collect();
+    with_known(labels, &rows, test.rows(), |labels| Ok(Forest::fit(&train, labels, params)?.predict(&test)?))
 }
 
 #[cfg(test)]
