@@ -43,6 +43,11 @@ pub struct CompareOptions {
     pub repeats: usize,
     /// Also show Eq. 2 without its denominator.
     pub literal_entropy: bool,
+    /// Also show the majority vote of the networks.
+    pub majority_vote: bool,
+    /// Baseline: map each network's outputs to the local labels first and combine them then; the authors' code combines
+    /// first.
+    pub map_first: bool,
     /// What is compared, in the order of the tables. The baseline and stacking are left out, with a warning, where the
     /// networks have no outputs that the hospital's labels could come from.
     pub approaches: Vec<Approach>,
@@ -63,6 +68,8 @@ impl CompareOptions {
         Self {
             repeats: 1,
             literal_entropy: false,
+            majority_vote: false,
+            map_first: false,
             approaches: vec![
                 Approach::Baseline,
                 Approach::Stacking,

@@ -107,7 +107,8 @@ pub(crate) struct Material<'a> {
 impl Material<'_> {
     fn ensembles(&self) -> Vec<Ensemble> {
         let literal = self.options.literal_entropy.then_some(Ensemble::EntropyLiteral);
-        [Some(Ensemble::Average), Some(Ensemble::Entropy), literal].into_iter().flatten().collect()
+        let vote = self.options.majority_vote.then_some(Ensemble::MajorityVote);
+        [Some(Ensemble::Average), Some(Ensemble::Entropy), literal, vote].into_iter().flatten().collect()
     }
 
     /// Folds of `rows` by the study's unit, rows counted within `rows`; none if there are fewer than two patients (or
@@ -137,7 +138,8 @@ impl Material<'_> {
             Approach::Baseline => {
                 let Some(map) = self.map else { return Ok(Vec::new()) };
                 let names: Vec<&str> = self.networks.iter().map(|n| n.name.as_str()).collect();
-                return Ok(source::baseline(&names, self.tables, &rows.predict, map, &self.ensembles()));
+                let (ensembles, map_first) = (self.ensembles(), self.options.map_first);
+                return Ok(source::baseline(&names, self.tables, &rows.predict, map, &ensembles, map_first));
             }
             Approach::Stacking => return self.stacking(&development, &rows.predict),
             Approach::Embeddings(learner) => self.embeddings(learner, &development, &rows.predict)?,

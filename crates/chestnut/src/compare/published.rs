@@ -78,8 +78,8 @@ fn protocols(seed: u64) -> Vec<Protocol> {
 }
 
 /// Makes the paper's three tables and writes them below [`FOLDER`]: `metrics.json`, `tables/*.csv`, `tables.md`, and for
-/// each table its split and predictions. Nothing else of the study is touched. Of the options, the label map and
-/// `literal_entropy` count. Tables that need outputs which the networks lack are left out, and so is stacking.
+/// each table its split and predictions. Nothing else of the study is touched. Of the options, the label map,
+/// `literal_entropy` and `majority_vote` count. Tables that need outputs which the networks lack are left out, and so is stacking.
 ///
 /// `progress` is called with (done, total) approaches.
 ///
@@ -104,6 +104,7 @@ pub fn as_published(
         learning_draws: 0,
         details: false,
         tuned: None,
+        map_first: false,
         ..options.clone()
     };
     let protocols = protocols(settings.seed);
