@@ -3,6 +3,7 @@
 mod approaches;
 mod beyond;
 mod describe;
+mod outputs;
 mod published;
 #[cfg(test)]
 mod tests;
@@ -13,8 +14,8 @@ pub use published::{FOLDER as PUBLISHED_FOLDER, PublishedTable, as_published};
 use approaches::{FOLDS, Material, Rows};
 use beyond::beyond;
 use describe::{describe, predictions_csv};
+use outputs::{possible, source_map};
 
-use crate::cohort::label_set::plain;
 use crate::cohort::split::Item;
 use crate::cohort::{Cohort, LabelMap, Part, Split, SplitPlan, Unit, folds, split};
 use crate::embed::{self, EmbeddingTable, Network};
@@ -249,48 +250,6 @@ pub(crate) struct Fitted {
     pub(crate) out_of_fold: Option<f64>,
 }
 
-/// The approaches that the networks' outputs allow.
-fn possible(
-    networks: &[Network],
-    tables: &[EmbeddingTable],
-    cohort: &Cohort,
-    options: &CompareOptions,
-    notes: &mut BTreeSet<String>,
-) -> Vec<Approach> {
-    let mapped = source_map(networks, tables, &cohort.label_names, options).is_some();
-    let needs_outputs = |a: &Approach| matches!(a, Approach::Baseline | Approach::Stacking);
-    if !mapped && options.approaches.iter().any(needs_outputs) {
-        notes.insert(
-            "no baseline and no stacking: the networks' own outputs are missing, differ from each other, or none of them maps to this study's labels (see --label-map)"
-                .to_owned(),
-        );
-    }
-    if mapped && options.approaches.iter().any(needs_outputs) {
-        notes.extend(unbound(networks, cohort, &options.label_map));
-    }
-    options.approaches.iter().filter(|a| mapped || !needs_outputs(a)).cloned().collect()
-}
-
-/// Labels of the study whose group in the map names an output that the networks lack: a map that is not used must say
-/// so.
-fn unbound(networks: &[Network], cohort: &Cohort, map: &LabelMap) -> Option<String> {
-    let outputs = networks.first()?.record.head.output_names();
-    let unfit = |label: &String| {
-        let (_, names) = map.groups.iter().find(|(to, _)| plain(to) == plain(label))?;
-        let gone = names.iter().find(|n| !outputs.iter().any(|o| plain(o) == plain(n)))?;
-        Some(format!("{label} (no {gone:?})"))
-    };
-    let list: Vec<String> = cohort.label_names.iter().filter_map(unfit).collect();
-    let text = || {
-        format!(
-            "the label map does not fit the networks' outputs for {}: they are {}",
-            list.join(", "),
-            outputs.join(", ")
-        )
-    };
-    (!list.is_empty()).then(text)
-}
-
 /// What every table must say about a split by image; nothing for one by patient.
 fn marks_of(unit: Unit, split: &Split) -> Vec<String> {
     if unit == Unit::Patient {
@@ -299,20 +258,6 @@ fn marks_of(unit: Unit, split: &Split) -> Vec<String> {
     let all = split.rows.iter().map(|r| r.patient.as_str()).collect::<BTreeSet<_>>().len();
     let shared = split.shared_patients().len();
     vec![format!("{SPLIT_BY_IMAGE} Here {shared} of {all} patients have images in more than one part.")]
-}
-
-/// How the local labels come from the networks' outputs, if all networks have the same ones and any fits.
-fn source_map(
-    networks: &[Network],
-    tables: &[EmbeddingTable],
-    labels: &[String],
-    options: &CompareOptions,
-) -> Option<SourceMap> {
-    let names = networks.first()?.record.head.output_names();
-    let same = networks.iter().all(|n| n.record.head.output_names() == names);
-    let full = tables.iter().all(|t| t.outputs == names.len() && !names.is_empty());
-    let map = SourceMap::new(labels, &names, &options.label_map);
-    (same && full && map.any()).then_some(map)
 }
 
 /// Rows of the train, validation and test part of a study's first split.

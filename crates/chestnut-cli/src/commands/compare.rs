@@ -62,6 +62,12 @@ pub(crate) struct Compare {
     /// Also show the paper's Eq. 2 as printed, without its denominator.
     #[arg(long)]
     pub(crate) literal_entropy: bool,
+    /// Also show the majority vote of the networks.
+    #[arg(long)]
+    pub(crate) majority_vote: bool,
+    /// Baseline: map each network's outputs to your labels first and combine them then.
+    #[arg(long)]
+    pub(crate) map_first: bool,
     /// Print the results as JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
@@ -124,6 +130,8 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
     let options = CompareOptions {
         repeats: a.repeats,
         literal_entropy: a.literal_entropy,
+        majority_vote: a.majority_vote,
+        map_first: a.map_first,
         approaches: approaches.collect(),
         label_map,
         learning_draws: a.learning_curve,

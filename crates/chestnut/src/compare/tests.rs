@@ -1,5 +1,6 @@
 //! Every approach on made-up embeddings: what a leak looks like, and what degenerate cohorts get.
 
+use super::outputs::unbound;
 use super::*;
 use crate::cohort::tests::image;
 use crate::cohort::{Label, LabelSet};
