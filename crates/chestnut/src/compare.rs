@@ -3,6 +3,7 @@
 mod approaches;
 mod beyond;
 mod describe;
+mod models;
 
 pub use approaches::Approach;
 
@@ -48,6 +49,8 @@ pub struct CompareOptions {
     pub details: bool,
     /// Settings that replace a learner's for a network, as `tune` chose them on the first split's training patients.
     pub tuned: Option<TunedSettings>,
+    /// Whether the first split's models are kept for `predict`, which takes one more fit of everything.
+    pub models: bool,
 }
 
 impl CompareOptions {
@@ -67,6 +70,7 @@ impl CompareOptions {
             learning_draws: 0,
             details: true,
             tuned: None,
+            models: true,
         }
     }
 }
@@ -183,6 +187,7 @@ pub fn compare(
             let csv = predictions_csv(cohort, &rows.predict, &names, &methods, &truth);
             study.write("predictions.csv", csv.as_bytes())?;
             let more = beyond(&material, cohort, &names, &rows, &results, &reasons, settings.seed)?;
+            models::keep(study, cohort, &material, &names, &rows, &results, &more.calibrations, &reasons)?;
             let counts = counts(cohort, &parts.split, &rows);
             first = Some((scores, names, counts, more));
         }

@@ -57,6 +57,9 @@ pub(crate) struct Compare {
     /// Also show the paper's Eq. 2 as printed, without its denominator.
     #[arg(long)]
     pub(crate) literal_entropy: bool,
+    /// Keep no models for `chestnut predict`, which saves one more fit of everything; earlier ones are removed.
+    #[arg(long)]
+    pub(crate) no_models: bool,
     /// Print the results as JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
@@ -124,6 +127,7 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
         learning_draws: a.learning_curve,
         details: !a.quick,
         tuned,
+        models: !a.no_models,
     };
     let (comparison, page) = compare(&study, &models_folder(&a.store)?, &names, &options)?;
     if a.json {

@@ -10,7 +10,7 @@ use crate::transfer::embeddings::{self, Learner};
 use crate::transfer::ensemble::Ensemble;
 use crate::transfer::source::{self, SourceMap};
 use crate::transfer::{Predictions, fine_tune, stacking};
-use chestnut_forest::Labels;
+use chestnut_forest::{Fold, Labels};
 use chestnut_train::Schedule;
 use rayon::prelude::*;
 use std::collections::BTreeSet;
@@ -139,14 +139,18 @@ impl Material<'_> {
         Ok(members)
     }
 
+    /// Folds by which a learner makes its own choices, counted within `development`; none if it has none to make.
+    pub(super) fn choice_folds(&self, learner: &Learner, development: &[usize]) -> Result<Vec<Fold>> {
+        if !matches!(learner, Learner::Linear) {
+            return Ok(Vec::new());
+        }
+        let items: Vec<Item<'_>> = development.iter().map(|&r| self.items[r]).collect();
+        let patients = items.iter().map(|i| i.patient).collect::<BTreeSet<_>>().len();
+        folds_of(&items, FOLDS.min(patients), 1, self.settings.unit, self.settings.seed)
+    }
+
     fn embeddings(&self, learner: &Learner, development: &[usize], predict: &[usize]) -> Result<Vec<Predictions>> {
-        let folds = if matches!(learner, Learner::Linear) {
-            let items: Vec<Item<'_>> = development.iter().map(|&r| self.items[r]).collect();
-            let patients = items.iter().map(|i| i.patient).collect::<BTreeSet<_>>().len();
-            folds_of(&items, FOLDS.min(patients), 1, self.settings.unit, self.settings.seed)?
-        } else {
-            Vec::new()
-        };
+        let folds = self.choice_folds(learner, development)?;
         let fit = |(network, table): (&Network, &EmbeddingTable)| {
             let learner = self.options.learner(network, learner, self.training)?;
             embeddings::fit_and_predict(&network.name, table, self.labels, (development, predict), &folds, &learner)

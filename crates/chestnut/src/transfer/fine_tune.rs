@@ -23,18 +23,34 @@ pub fn fit_and_predict(
     schedule: &Schedule,
     seed: u64,
 ) -> Result<Predictions> {
-    let embeddings = |rows: &[usize]| -> Vec<f32> {
-        rows.iter().flat_map(|&r| &table.embeddings[r * table.width..(r + 1) * table.width]).copied().collect()
-    };
+    let head = fit(table, labels, [train, validation], schedule, seed)?;
+    let probabilities = head.predict(&embeddings_of(table, predict));
+    Ok(Predictions { approach: APPROACH.to_owned(), source: source.to_owned(), probabilities })
+}
+
+/// The head alone; the arguments are those of [`fit_and_predict`].
+///
+/// # Errors
+/// As [`fit_and_predict`].
+pub fn fit(
+    table: &EmbeddingTable,
+    labels: &Labels,
+    [train, validation]: [&[usize]; 2],
+    schedule: &Schedule,
+    seed: u64,
+) -> Result<TrainedHead> {
     let targets = |rows: &[usize]| -> Vec<Option<f32>> {
         let of = |r: usize| (0..labels.outputs()).map(move |k| labels.get(r, k).map(|p| if p { 1.0 } else { 0.0 }));
         rows.iter().flat_map(|&r| of(r)).collect()
     };
-    let (train_x, train_y) = (embeddings(train), targets(train));
-    let (validation_x, validation_y) = (embeddings(validation), targets(validation));
+    let (train_x, train_y) = (embeddings_of(table, train), targets(train));
+    let (validation_x, validation_y) = (embeddings_of(table, validation), targets(validation));
     let learn = Rows { embeddings: &train_x, targets: &train_y };
     let judge = Rows { embeddings: &validation_x, targets: &validation_y };
-    let head = TrainedHead::train(learn, judge, table.width, labels.outputs(), schedule, seed)?;
-    let probabilities = head.predict(&embeddings(predict));
-    Ok(Predictions { approach: APPROACH.to_owned(), source: source.to_owned(), probabilities })
+    Ok(TrainedHead::train(learn, judge, table.width, labels.outputs(), schedule, seed)?)
+}
+
+/// `[row][feature]` of the rows asked for.
+fn embeddings_of(table: &EmbeddingTable, rows: &[usize]) -> Vec<f32> {
+    rows.iter().flat_map(|&r| &table.embeddings[r * table.width..(r + 1) * table.width]).copied().collect()
 }
