@@ -79,7 +79,7 @@ fn the_studys_own_test_images_get_the_probabilities_of_the_tables() {
     for (approach, folder) in APPROACHES {
         assert_eq!(files(&s.path(&format!("study/models/{folder}"))).len(), 2, "{approach}");
         let out = format!("{folder}.csv");
-        predict(&s, "phantom/images", &["--approach", approach, "--out", &out]).ends(0).says(&[approach, &out]);
+        predict(&s, "phantom/images", &["--approach", approach, "--out", out.as_str()]).ends(0).says(&[approach, out.as_str()]);
         let (expected, found) = (scored(&s, approach, "Average"), predicted(&s, &out));
         assert!(expected.len() >= test.len(), "{approach}: {}", expected.len());
         let mut compared = 0;
@@ -202,13 +202,13 @@ fn what_has_changed_since_is_refused() {
     refused(&[NET, "embed and compare again"]);
     s.write("study/models/index.json", index.as_bytes());
 
-    let name = &files(&s.path("study/models/embeddings-rf"))[0].0;
+    let name = files(&s.path("study/models/embeddings-rf"))[0].0.clone();
     let model = format!("study/models/embeddings-rf/{name}");
     let bytes = s.read(&model);
     s.write(&model, &[&bytes[..], b" "].concat());
-    refused(&[name, "not the file that compare wrote"]);
+    refused(&[name.as_str(), "not the file that compare wrote"]);
     std::fs::remove_file(s.path(&model)).expect("removed");
-    refused(&[name]);
+    refused(&[name.as_str()]);
     s.write(&model, &bytes);
 
     let settings = s.text("study/study.toml");

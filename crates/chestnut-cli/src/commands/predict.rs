@@ -9,6 +9,7 @@ use chestnut::fs::write_atomic;
 use chestnut::predict::{self, PredictOptions, Predicted, output};
 use chestnut::study::Study;
 use clap::Args;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Run a compared study's models on new radiographs: probabilities, yes or no, similar cases.
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "Examples:
   chestnut predict new/ --study study --out new.csv
   chestnut predict export.zip --study study --approach \"Fine-tuned head\" --json > new.json
-  chestnut predict film.dcm --study study --out film.csv --similar 5    also writes film_similar.csv")]
+  chestnut predict film.dcm --study study --out film.csv --similar 5    and film_similar.csv")]
 pub(crate) struct Predict {
     /// Folder of images, a zip or tar archive of them, or one image.
     pub(crate) images: PathBuf,
@@ -65,7 +66,7 @@ pub(crate) fn run(a: &Predict) -> anyhow::Result<Outcome> {
     progress.finish(&format!("{} images by {}", predicted.images.len(), predicted.approach));
     let text = if a.json { output::json(&predicted)? + "\n" } else { output::csv(&predicted) };
     match &a.out {
-        None => print!("{text}"),
+        None => std::io::stdout().write_all(text.as_bytes())?,
         Some(path) => {
             write_atomic(path, text.as_bytes())?;
             println!("Predictions: {}", path.display());
