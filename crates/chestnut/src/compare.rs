@@ -2,6 +2,7 @@
 
 mod approaches;
 mod beyond;
+pub(crate) mod concat;
 mod describe;
 mod models;
 
@@ -51,6 +52,8 @@ pub struct CompareOptions {
     pub tuned: Option<TunedSettings>,
     /// Whether the first split's models are kept for `predict`, which takes one more fit of everything.
     pub models: bool,
+    /// Also fit each learner on all networks' embeddings side by side.
+    pub concat: bool,
 }
 
 impl CompareOptions {
@@ -71,16 +74,17 @@ impl CompareOptions {
             details: true,
             tuned: None,
             models: true,
+            concat: false,
         }
     }
 }
 
 impl CompareOptions {
-    /// The settings of a learner for one network.
-    fn learner(&self, network: &Network, learner: &Learner, training: &str) -> Result<Learner> {
+    /// The settings of a learner for one network, or for all of them concatenated.
+    fn learner(&self, name: &str, learner: &Learner, training: &str) -> Result<Learner> {
         let (Some(tuned), Learner::Trees(params)) = (&self.tuned, learner) else { return Ok(learner.clone()) };
-        let (name, short) = (&network.name, learner.short());
-        match tuned.get(&(name.clone(), params.learner)) {
+        let short = learner.short();
+        match tuned.get(&(name.to_owned(), params.learner)) {
             Some((params, on)) if on == training => Ok(Learner::Trees(params.clone())),
             Some(_) => Err(Error::Request(format!(
                 "{short} for {name} was tuned on other training patients (cohort, seed or split have changed since); run `chestnut tune` again"
@@ -116,6 +120,9 @@ pub fn compare(
     let (cohort, tables) = &common(study, cohort, networks)?;
     let settings = &study.settings.split;
     let mut notes = BTreeSet::new();
+    if options.concat && networks.len() < 2 {
+        notes.insert("nothing was concatenated (--concat): there is one network only".to_owned());
+    }
     let approaches = possible(networks, tables, cohort, options, &mut notes);
     if approaches.is_empty() {
         return Err(Error::Request("nothing to compare: name at least one approach that these networks allow".into()));

@@ -60,6 +60,9 @@ pub(crate) struct Compare {
     /// Keep no models for `chestnut predict`, which saves one more fit of everything; earlier ones are removed.
     #[arg(long)]
     pub(crate) no_models: bool,
+    /// Also fit each learner on all networks' embeddings side by side (source "Concatenated").
+    #[arg(long)]
+    pub(crate) concat: bool,
     /// Print the results as JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
@@ -128,6 +131,7 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
         details: !a.quick,
         tuned,
         models: !a.no_models,
+        concat: a.concat,
     };
     let (comparison, page) = compare(&study, &models_folder(&a.store)?, &names, &options)?;
     if a.json {

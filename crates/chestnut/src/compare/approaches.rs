@@ -135,6 +135,9 @@ impl Material<'_> {
         if members.len() > 1 {
             let combined: Vec<_> = self.ensembles().iter().map(|e| e.combine(&members)).collect();
             members.extend(combined);
+            if let (Approach::Embeddings(learner), true) = (approach, self.options.concat) {
+                members.push(self.concatenated(learner, &development, &rows.predict)?);
+            }
         }
         Ok(members)
     }
@@ -152,7 +155,7 @@ impl Material<'_> {
     fn embeddings(&self, learner: &Learner, development: &[usize], predict: &[usize]) -> Result<Vec<Predictions>> {
         let folds = self.choice_folds(learner, development)?;
         let fit = |(network, table): (&Network, &EmbeddingTable)| {
-            let learner = self.options.learner(network, learner, self.training)?;
+            let learner = self.options.learner(&network.name, learner, self.training)?;
             embeddings::fit_and_predict(&network.name, table, self.labels, (development, predict), &folds, &learner)
         };
         self.networks.iter().zip(self.tables).map(fit).collect()

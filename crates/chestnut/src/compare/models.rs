@@ -3,7 +3,7 @@
 //! They are fitted once more after scoring: the same rows, settings and seeds give the same models, which is checked on
 //! the test part before anything is written. Tables and predictions do not depend on it. Stacking, the baseline and
 //! nearest neighbours are not kept: the first two read the networks' own outputs, and the last would be a copy of the
-//! training embeddings.
+//! training embeddings. Nor is the learner on concatenated networks.
 
 use super::Fitted;
 use super::approaches::{Approach, Material, Rows};
@@ -70,7 +70,7 @@ impl Material<'_> {
             Approach::Embeddings(learner) => {
                 let folds = self.choice_folds(learner, &development)?;
                 let fit = |(network, table): (&Network, &EmbeddingTable)| -> Result<Option<Model>> {
-                    let learner = self.options.learner(network, learner, self.training)?;
+                    let learner = self.options.learner(&network.name, learner, self.training)?;
                     let features = Features::new(table.embeddings.clone(), table.width)?;
                     Ok(embeddings::fit(&features, self.labels, &development, &folds, &learner)?.into_model())
                 };
