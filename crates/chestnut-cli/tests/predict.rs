@@ -79,7 +79,9 @@ fn the_studys_own_test_images_get_the_probabilities_of_the_tables() {
     for (approach, folder) in APPROACHES {
         assert_eq!(files(&s.path(&format!("study/models/{folder}"))).len(), 2, "{approach}");
         let out = format!("{folder}.csv");
-        predict(&s, "phantom/images", &["--approach", approach, "--out", out.as_str()]).ends(0).says(&[approach, out.as_str()]);
+        predict(&s, "phantom/images", &["--approach", approach, "--out", out.as_str()])
+            .ends(0)
+            .says(&[approach, out.as_str()]);
         let (expected, found) = (scored(&s, approach, "Average"), predicted(&s, &out));
         assert!(expected.len() >= test.len(), "{approach}: {}", expected.len());
         let mut compared = 0;
@@ -165,8 +167,9 @@ fn refused_files_are_named_and_strange_ones_are_called_so() {
     let id = s.table("study/cohort.csv")[1][0].clone();
     std::fs::copy(s.path("phantom/images").join(&id), s.path("new/copy.png")).expect("copied");
     s.write("new/notes.txt", b"no image");
-    let stripes =
-        image::GrayImage::from_fn(96, 96, |x, y| image::Luma([if (x / 3 + y / 5) % 2 == 0 { 255 } else { 0 }]));
+    let stripes = image::GrayImage::from_fn(96, 96, |x, y| {
+        image::Luma([if (x / 3 + y / 5).is_multiple_of(2) { 255 } else { 0 }])
+    });
     stripes.save(s.path("new/stripes.png")).expect("written");
     let run = predict(&s, "new", &["--out", "new.csv"]).ends(2);
     let run = run.says(&["1 refused", "notes.txt", "unlike the study's cohort", "stripes.png"]);

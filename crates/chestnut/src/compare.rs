@@ -194,7 +194,8 @@ pub fn compare(
             let csv = predictions_csv(cohort, &rows.predict, &names, &methods, &truth);
             study.write("predictions.csv", csv.as_bytes())?;
             let more = beyond(&material, cohort, &names, &rows, &results, &reasons, settings.seed)?;
-            models::keep(study, cohort, &material, &names, &rows, &results, &more.calibrations, &reasons)?;
+            let said = models::keep(study, cohort, &material, &names, &rows, &results, &more.calibrations, &reasons)?;
+            notes.extend(said);
             let counts = counts(cohort, &parts.split, &rows);
             first = Some((scores, names, counts, more));
         }

@@ -1,7 +1,7 @@
 //! The models of the first split, kept for `predict`.
 //!
 //! They are fitted once more after scoring: the same rows, settings and seeds give the same models, which is checked on
-//! the test part before anything is written. Tables and predictions do not depend on it. Stacking, the baseline and
+//! the test part; an approach whose models predict anything else is not kept, and that is said. Tables and predictions do not depend on it. Stacking, the baseline and
 //! nearest neighbours are not kept: the first two read the networks' own outputs, and the last would be a copy of the
 //! training embeddings. Nor is the learner on concatenated networks.
 
@@ -9,7 +9,7 @@ use super::Fitted;
 use super::approaches::{Approach, Material, Rows};
 use crate::cohort::Cohort;
 use crate::embed::{EmbeddingTable, Network};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::evaluate::calibrate::LabelCalibration;
 use crate::predict::store::{self, Kept, probabilities};
 use crate::study::Study;
@@ -24,7 +24,8 @@ use std::collections::BTreeMap;
 /// order.
 const SAME: f64 = 1e-9;
 
-/// Keeps the models of every approach that has some; `calibrations` by the name of the approach.
+/// Keeps the models of every approach that has some; `calibrations` by the name of the approach. Answers what people
+/// should know.
 #[allow(clippy::too_many_arguments, reason = "everything that the models belong to")]
 pub(super) fn keep<'r>(
     study: &Study,
@@ -35,15 +36,22 @@ pub(super) fn keep<'r>(
     results: &[Fitted],
     calibrations: &BTreeMap<String, Vec<LabelCalibration>>,
     reasons: &impl Fn(&Approach) -> &'r Vec<Option<String>>,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     if !material.options.models {
-        return store::remove(study);
+        store::remove(study)?;
+        return Ok(Vec::new());
     }
-    let mut kept = Vec::new();
+    let (mut kept, mut said) = (Vec::new(), Vec::new());
     for fitted in results {
         let Some(models) = material.models(&fitted.approach, rows)? else { continue };
-        material.check_models(&models, fitted, rows)?;
         let name = fitted.approach.name();
+        let untrained = reasons(&fitted.approach);
+        if !material.is_same(&models, fitted, untrained, rows)? {
+            said.push(format!(
+                "the models of {name}, fitted once more, predict other probabilities than those in the tables and are not kept; please report this"
+            ));
+            continue;
+        }
         let missing = || {
             let reason = "compare was run with --quick, which makes no out-of-fold predictions".to_owned();
             vec![LabelCalibration::missing(reason); names.len()]
@@ -51,14 +59,15 @@ pub(super) fn keep<'r>(
         kept.push(Kept {
             settings: fitted.approach.describe(),
             models,
-            untrained: reasons(&fitted.approach).clone(),
+            untrained: untrained.clone(),
             calibrations: calibrations.get(&name).cloned().unwrap_or_else(missing),
             name,
         });
     }
     // The paper's winner is what predict uses unless another is asked for.
     kept.sort_by_key(|k| !k.name.starts_with("Embeddings"));
-    store::write(study, cohort, material.networks, material.tables, names, &rows.development(), kept)
+    store::write(study, cohort, material.networks, material.tables, names, &rows.development(), kept)?;
+    Ok(said)
 }
 
 impl Material<'_> {
@@ -88,23 +97,22 @@ impl Material<'_> {
         }
     }
 
-    /// That the models predict what was scored.
-    fn check_models(&self, models: &[Model], fitted: &Fitted, rows: &Rows) -> Result<()> {
-        for (((model, table), network), scored) in models.iter().zip(self.tables).zip(self.networks).zip(&fitted.test) {
+    /// Whether the models predict what was scored, but for labels that nobody scores.
+    fn is_same(&self, models: &[Model], fitted: &Fitted, untrained: &[Option<String>], rows: &Rows) -> Result<bool> {
+        let outputs = self.labels.outputs();
+        for ((model, table), scored) in models.iter().zip(self.tables).zip(&fitted.test) {
             let features = Features::new(table.embeddings.clone(), table.width)?.select(&rows.predict);
             let again = probabilities(model, &features)?;
-            let same = again.len() == scored.probabilities.len()
-                && again.iter().zip(&scored.probabilities).all(|(a, b)| (a - b).abs() <= SAME);
-            if !same {
-                let problem = format!(
-                    "its model of {}, fitted once more, predicts other probabilities than those in the tables; please \
-                     report this, and compare with --no-models until it is mended",
-                    fitted.approach.name()
-                );
-                return Err(Error::Network { network: network.name.clone(), problem });
+            if again.len() != scored.probabilities.len() {
+                return Ok(false);
+            }
+            let pairs = again.iter().zip(&scored.probabilities).enumerate();
+            let mut scores = pairs.filter(|(i, _)| untrained.get(i % outputs).is_none_or(Option::is_none));
+            if !scores.all(|(_, (a, b))| (a - b).abs() <= SAME) {
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -123,7 +123,7 @@ pub fn fit(features: &Features, labels: &Labels, train: &[usize], folds: &[Fold]
 /// One probe per label, side by side; a label with one class in the training part gets 0.5, which nobody scores.
 fn linear(train: &Features, labels: &Labels, folds: &[Fold]) -> Result<LinearProbe> {
     let (width, outputs) = (train.width(), labels.outputs());
-    let lambda = regularisation_path(train, labels, folds, &default_lambdas())?.common;
+    let lambda = chosen_lambda(train, labels, folds)?;
     let mut all = LinearProbe {
         width,
         outputs,
@@ -140,4 +140,14 @@ fn linear(train: &Features, labels: &Labels, folds: &[Fold]) -> Result<LinearPro
         }
     }
     Ok(all)
+}
+
+/// The regularisation that is best over the folds; the middle of the path (`default_lambdas`) where there are so few
+/// patients that no fold holds both classes of any label.
+fn chosen_lambda(train: &Features, labels: &Labels, folds: &[Fold]) -> Result<f64> {
+    match regularisation_path(train, labels, folds, &default_lambdas()) {
+        Ok(path) => Ok(path.common),
+        Err(chestnut_forest::LinearError::NoFold) => Ok(100.0),
+        Err(e) => Err(e.into()),
+    }
 }
