@@ -193,6 +193,33 @@ fn refused_files_are_named_and_strange_ones_are_called_so() {
 }
 
 #[test]
+fn a_patient_of_the_study_is_known_by_the_dicom_header() {
+    let s = Scratch::new();
+    let phantom = ["phantom", "-n", "40", "--seed", "3", "--dicom"];
+    s.chestnut(&[&phantom[..], &["--size", "96", "-o", "phantom"]].concat()).ends(0);
+    // The same people on other films. Without --keep-ids the study knows them by pseudonyms.
+    s.chestnut(&[&phantom[..], &["--size", "112", "-o", "again"]].concat()).ends(0);
+    s.chestnut(&["ingest", "phantom/images", "--labels", "phantom/labels.csv", "-o", "study"]).ends(0);
+    s.chestnut(&["embed", "study", "--net", NET]).ends(0);
+    s.chestnut(&["compare", "study", "--quick"]).ends(0);
+    predict(&s, "again/images", &["--out", "again.csv", "--similar", "2"]).ends(0);
+    let cohort = s.table("study/cohort.csv");
+    let patient = |id: &str| cohort[1..].iter().find(|r| r[0] == id).map(|r| r[2].clone()).expect("in the cohort");
+    for row in &cohort[1..] {
+        let cells = row_of(&s, "again.csv", &row[0]);
+        assert!(cells["remark"].contains("of a patient of the study"), "{cells:?}");
+        // --quick makes no out-of-fold predictions, hence no curves and no thresholds.
+        assert!(cells["Cardiac_calibrated"].is_empty() && !cells.contains_key("Cardiac_Youden"), "{cells:?}");
+    }
+    let similar = s.table("again_similar.csv");
+    assert_eq!(similar.len() - 1, 2 * 40);
+    assert!(similar[1..].iter().all(|r| patient(&r[0]) != patient(&r[2])), "another patient's");
+    let one = format!("again/images/{}", cohort[1][0]);
+    predict(&s, &one, &["--out", "one.csv"]).ends(0);
+    assert_eq!(row_of(&s, "one.csv", &cohort[1][0]), row_of(&s, "again.csv", &cohort[1][0]));
+}
+
+#[test]
 fn what_has_changed_since_is_refused() {
     let s = compared("40", NET);
     let index = s.text("study/models/index.json");

@@ -1,9 +1,9 @@
 //! The models of the first split, kept for `predict`.
 //!
 //! They are fitted once more after scoring: the same rows, settings and seeds give the same models, which is checked on
-//! the test part; an approach whose models predict anything else is not kept, and that is said. Tables and predictions do not depend on it. Stacking, the baseline and
-//! nearest neighbours are not kept: the first two read the networks' own outputs, and the last would be a copy of the
-//! training embeddings. Nor is the learner on concatenated networks.
+//! the test part; an approach whose models predict anything else is not kept, and that is said. Tables and predictions do
+//! not depend on any of it. Stacking, the baseline and nearest neighbours are not kept: the first two read the networks'
+//! own outputs, and the last would be a copy of the training embeddings. Nor is the learner on concatenated networks.
 
 use super::Fitted;
 use super::approaches::{Approach, Material, Rows};
