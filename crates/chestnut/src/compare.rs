@@ -5,17 +5,24 @@ mod beyond;
 pub(crate) mod concat;
 mod describe;
 mod models;
+mod outputs;
+mod published;
+#[cfg(test)]
+mod tests;
 
 pub use approaches::Approach;
+pub use published::{FOLDER as PUBLISHED_FOLDER, PublishedTable, as_published};
 
 use approaches::{FOLDS, Material, Rows};
 use beyond::beyond;
 use describe::{describe, predictions_csv};
+use outputs::{possible, source_map};
 
 use crate::cohort::split::Item;
 use crate::cohort::{Cohort, LabelMap, Part, Split, SplitPlan, Unit, folds, split};
 use crate::embed::{self, EmbeddingTable, Network};
 use crate::error::{Error, Result};
+use crate::evaluate::table::SPLIT_BY_IMAGE;
 use crate::evaluate::{self, Comparison, MethodScore, PartCount, score_method};
 use crate::study::{SplitSettings, StageRecord, Study};
 use crate::transfer::Predictions;
@@ -39,6 +46,11 @@ pub struct CompareOptions {
     pub repeats: usize,
     /// Also show Eq. 2 without its denominator.
     pub literal_entropy: bool,
+    /// Also show the majority vote of the networks.
+    pub majority_vote: bool,
+    /// Baseline: map each network's outputs to the local labels first and combine them then; the authors' code combines
+    /// first.
+    pub map_first: bool,
     /// What is compared, in the order of the tables. The baseline and stacking are left out, with a warning, where the
     /// networks have no outputs that the hospital's labels could come from.
     pub approaches: Vec<Approach>,
@@ -63,6 +75,8 @@ impl CompareOptions {
         Self {
             repeats: 1,
             literal_entropy: false,
+            majority_vote: false,
+            map_first: false,
             approaches: vec![
                 Approach::Baseline,
                 Approach::Stacking,
@@ -132,6 +146,7 @@ pub fn compare(
     progress(0, total);
 
     let (mut first, mut all) = (None, BTreeMap::new());
+    let mut marks = Vec::new();
     for repeat in 0..options.repeats {
         let parts = parts(cohort, settings, repeat)?;
         let rows = Rows { train: parts.train, validation: parts.validation, predict: parts.test };
@@ -154,8 +169,14 @@ pub fn compare(
         };
         let truth = truth(&labels, &rows.predict);
         let learnable = untrained(&labels, &development);
+        // Heads learn from the training part alone.
+        let trainable = untrained(&labels, &rows.train);
         let unknown = source.as_ref().map_or_else(Vec::new, SourceMap::unknown);
-        let reasons = |approach: &Approach| if *approach == Approach::Baseline { &unknown } else { &learnable };
+        let reasons = |approach: &Approach| match approach {
+            Approach::Baseline => &unknown,
+            Approach::FineTuned(_) => &trainable,
+            _ => &learnable,
+        };
         let mut results = Vec::new();
         for approach in &approaches {
             let clock = Instant::now();
@@ -197,6 +218,7 @@ pub fn compare(
             let said = models::keep(study, cohort, &material, &names, &rows, &results, &more.calibrations, &reasons)?;
             notes.extend(said);
             let counts = counts(cohort, &parts.split, &rows);
+            marks = marks_of(settings.unit, &parts.split);
             first = Some((scores, names, counts, more));
         }
     }
@@ -219,6 +241,7 @@ pub fn compare(
     let warnings = cohort.warnings.iter().cloned().chain(notes).collect();
     let comparison = describe(study, cohort, networks, &approaches, options, methods, labels, parts, warnings);
     Ok(Comparison {
+        marks,
         details: more.details,
         differences: more.differences,
         subgroups: more.subgroups,
@@ -240,37 +263,14 @@ pub(crate) struct Fitted {
     pub(crate) out_of_fold: Option<f64>,
 }
 
-/// The approaches that the networks' outputs allow.
-fn possible(
-    networks: &[Network],
-    tables: &[EmbeddingTable],
-    cohort: &Cohort,
-    options: &CompareOptions,
-    notes: &mut BTreeSet<String>,
-) -> Vec<Approach> {
-    let mapped = source_map(networks, tables, &cohort.label_names, options).is_some();
-    let needs_outputs = |a: &Approach| matches!(a, Approach::Baseline | Approach::Stacking);
-    if !mapped && options.approaches.iter().any(needs_outputs) {
-        notes.insert(
-            "no baseline and no stacking: the networks' own outputs are missing, differ from each other, or none of them maps to this study's labels (see --label-map)"
-                .to_owned(),
-        );
+/// What every table must say about a split by image; nothing for one by patient.
+fn marks_of(unit: Unit, split: &Split) -> Vec<String> {
+    if unit == Unit::Patient {
+        return Vec::new();
     }
-    options.approaches.iter().filter(|a| mapped || !needs_outputs(a)).cloned().collect()
-}
-
-/// How the local labels come from the networks' outputs, if all networks have the same ones and any fits.
-fn source_map(
-    networks: &[Network],
-    tables: &[EmbeddingTable],
-    labels: &[String],
-    options: &CompareOptions,
-) -> Option<SourceMap> {
-    let names = networks.first()?.record.head.output_names();
-    let same = networks.iter().all(|n| n.record.head.output_names() == names);
-    let full = tables.iter().all(|t| t.outputs == names.len() && !names.is_empty());
-    let map = SourceMap::new(labels, &names, &options.label_map);
-    (same && full && map.any()).then_some(map)
+    let all = split.rows.iter().map(|r| r.patient.as_str()).collect::<BTreeSet<_>>().len();
+    let shared = split.shared_patients().len();
+    vec![format!("{SPLIT_BY_IMAGE} Here {shared} of {all} patients have images in more than one part.")]
 }
 
 /// Rows of the train, validation and test part of a study's first split.
@@ -327,11 +327,16 @@ fn truth(labels: &Labels, rows: &[usize]) -> Vec<Option<bool>> {
     rows.iter().flat_map(|&i| (0..labels.outputs()).map(move |k| labels.get(i, k))).collect()
 }
 
+/// Whether one of `rows` has this value of label `k`.
+fn has(labels: &Labels, rows: &[usize], k: usize, class: bool) -> bool {
+    rows.iter().any(|&i| labels.get(i, k) == Some(class))
+}
+
 /// Per label, why nothing can be learned from `rows`.
 fn untrained(labels: &Labels, rows: &[usize]) -> Vec<Option<String>> {
     (0..labels.outputs())
         .map(|k| {
-            let has = |class| rows.iter().any(|&i| labels.get(i, k) == Some(class));
+            let has = |class| has(labels, rows, k, class);
             let missing = if has(true) { "negative" } else { "positive" };
             let reason = || format!("not estimable: no {missing} image in the training part");
             (!(has(true) && has(false))).then(reason)

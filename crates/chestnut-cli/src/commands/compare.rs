@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "Examples:
   chestnut compare study
   chestnut compare study --repeats 20    the spread over 20 splits
+  chestnut compare study --as-published  also the paper's own protocol, in study/as_published
   chestnut compare study --learner rf,xrt,dt,lr,knn --json > metrics.json")]
 pub(crate) struct Compare {
     /// Folder of the study.
@@ -39,6 +40,10 @@ pub(crate) struct Compare {
     /// Train the new head as published: 5 epochs, rate 1e-4 divided by 10 each epoch, file order.
     #[arg(long)]
     pub(crate) published_schedule: bool,
+    /// Also make the paper's Tables 5 to 7 by its own protocol: split by image, three test sets, stacking in-sample. They
+    /// are marked and go into a folder of their own (as_published).
+    #[arg(long)]
+    pub(crate) as_published: bool,
     /// TOML file: which of the networks' labels each local label is the largest of [default: the paper's Table 3].
     #[arg(long)]
     pub(crate) label_map: Option<PathBuf>,
@@ -63,6 +68,12 @@ pub(crate) struct Compare {
     /// Also fit each learner on all networks' embeddings side by side (source "Concatenated").
     #[arg(long)]
     pub(crate) concat: bool,
+    /// Also show the majority vote of the networks.
+    #[arg(long)]
+    pub(crate) majority_vote: bool,
+    /// Baseline: map each network's outputs to your labels first and combine them then.
+    #[arg(long)]
+    pub(crate) map_first: bool,
     /// Print the results as JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
@@ -125,6 +136,8 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
     let options = CompareOptions {
         repeats: a.repeats,
         literal_entropy: a.literal_entropy,
+        majority_vote: a.majority_vote,
+        map_first: a.map_first,
         approaches: approaches.collect(),
         label_map,
         learning_draws: a.learning_curve,
@@ -133,7 +146,8 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
         models: !a.no_models,
         concat: a.concat,
     };
-    let (comparison, page) = compare(&study, &models_folder(&a.store)?, &names, &options)?;
+    let models = models_folder(&a.store)?;
+    let (comparison, page) = compare(&study, &models, &names, &options)?;
     if a.json {
         println!("{}", serde_json::to_string_pretty(&comparison)?);
     } else if a.markdown {
@@ -141,6 +155,9 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
     } else {
         println!("{}", table::terminal(&comparison));
         println!("Report: {}", page.display());
+    }
+    if a.as_published {
+        as_published(a, &study, &models, &names, &options)?;
     }
     let left_out = study.cohort()?.images.len() - comparison.images;
     if left_out > 0 {
@@ -151,6 +168,28 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
         return Ok(Outcome::SomeRefused);
     }
     Ok(Outcome::Clean)
+}
+
+/// The paper's own tables, below the study's; with --json they are in their file alone, so that nothing is mixed.
+fn as_published(
+    a: &Compare,
+    study: &Study,
+    models: &Path,
+    names: &[String],
+    options: &CompareOptions,
+) -> anyhow::Result<()> {
+    let networks: Vec<Network> = names.iter().map(|n| Network::find(models, n)).collect::<Result<_, _>>()?;
+    let progress = Progress::new("as published", "fits");
+    let tables = compare::as_published(study, &study.cohort()?, &networks, options, &|done, total| {
+        progress.update(done, total);
+    })?;
+    progress.finish("fitted and scored");
+    let show = |c: &Comparison| if a.markdown { table::markdown(c) } else { table::terminal(c) };
+    if !a.json {
+        tables.iter().for_each(|made| println!("\n{}", show(&made.comparison)));
+    }
+    eprintln!("As published: {}", study.path(compare::PUBLISHED_FOLDER).display());
+    Ok(())
 }
 
 /// A learner with the paper's final values.

@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "Example:
   chestnut embed study --net xception,densenet121
 
-`--net seeded:densenet121` runs a network whose weights are a formula, to try the chain without any file.")]
+`--net seeded:densenet121` runs a network whose weights are a formula, to try the chain without any file;
+`--net seeded:densenet121+chexpert` one with CheXpert's 14 outputs, for baseline and stacking.")]
 pub(crate) struct Embed {
     /// Folder of the study.
     pub(crate) study: PathBuf,

@@ -204,6 +204,52 @@ pub fn split(items: &[Item<'_>], plan: &SplitPlan) -> Result<Split, SplitError> 
     Ok(Split { parts: plan.parts.iter().map(|p| p.name.clone()).collect(), rows })
 }
 
+/// Deals the items to the parts of `plan` by lot alone, without balancing labels: as the published splits are likeliest
+/// to have been made (protocol 6.1), and for no other use. Plans with other numbers of parts are other draws.
+///
+/// # Errors
+/// As [`split`].
+pub fn by_lot(items: &[Item<'_>], plan: &SplitPlan) -> Result<Split, SplitError> {
+    plan.check()?;
+    let mut units: Vec<&str> = items.iter().map(|item| unit_of(item, plan.unit)).collect();
+    units.sort_unstable();
+    units.dedup();
+    let parts = plan.parts.len();
+    let needed = MIN_UNITS_PER_PART * parts;
+    if units.len() < needed {
+        return Err(too_few(units.len(), plan.unit, parts, needed));
+    }
+    let stream = Stream::keyed(plan.seed, "split by lot").child(parts as u64);
+    stream.child(plan.repeat).shuffle(&mut units);
+    let mut part_of: BTreeMap<&str, usize> = BTreeMap::new();
+    let (mut from, mut share) = (0, 0.0);
+    for (number, part) in plan.parts.iter().enumerate() {
+        share += part.fraction;
+        // Every part that follows must still get its least.
+        let most = units.len() - MIN_UNITS_PER_PART * (parts - number - 1);
+        let wanted = (share * units.len() as f64).round() as usize;
+        let to = if number + 1 == parts { most } else { wanted.clamp(from + MIN_UNITS_PER_PART, most) };
+        part_of.extend(units[from..to].iter().map(|&unit| (unit, number)));
+        from = to;
+    }
+    let row = |item: &Item<'_>| SplitRow {
+        image: item.id.to_owned(),
+        patient: item.patient.to_owned(),
+        part: part_of[unit_of(item, plan.unit)],
+    };
+    let mut rows: Vec<SplitRow> = items.iter().map(row).collect();
+    rows.sort_by(|a, b| a.image.cmp(&b.image));
+    Ok(Split { parts: plan.parts.iter().map(|p| p.name.clone()).collect(), rows })
+}
+
+/// What an item is dealt by.
+fn unit_of<'a>(item: &Item<'a>, unit: Unit) -> &'a str {
+    match unit {
+        Unit::Patient => item.patient,
+        Unit::Image => item.id,
+    }
+}
+
 /// `repeats` times `k` folds of equal share: `result[repeat][item]` is the fold of an item.
 ///
 /// # Errors

@@ -184,3 +184,36 @@ fn the_file_reads_back_and_a_changed_cohort_is_noticed() {
     more.images.push(image("zzz", "p", "+++++"));
     assert!(matches!(made.indices(&more), Err(SplitError::Stale { problem: "not in the split", .. })));
 }
+
+#[test]
+fn by_lot_keeps_shares_and_units_and_nothing_else() {
+    for seed in 0..5 {
+        let cohort = drawn(100, seed, 0.2);
+        let items = cohort.items();
+        for unit in [Unit::Image, Unit::Patient] {
+            let plan = SplitPlan { unit, ..SplitPlan::train_validation_test(seed) };
+            let split = by_lot(&items, &plan).expect("enough");
+            assert_eq!(split.shared_patients().is_empty(), unit == Unit::Patient);
+            let parts = split.indices(&cohort).expect("the same cohort");
+            if unit == Unit::Image {
+                let wanted = |share: f64| (share * items.len() as f64).round() as usize;
+                assert_eq!(parts[0].len(), wanted(0.7));
+                assert_eq!(parts[0].len() + parts[1].len(), wanted(0.8));
+            }
+            // Neither the order of the items nor the labels count.
+            let backwards: Vec<Item<'_>> = items.iter().rev().map(|&i| Item { labels: &[], ..i }).collect();
+            assert_eq!(by_lot(&backwards, &plan).expect("enough"), split);
+            assert_ne!(by_lot(&items, &plan.repeated(1)).expect("enough"), split);
+        }
+    }
+    // Two of each is the least, whatever the shares.
+    let cohort = Cohort { images: (0..6).map(|i| image(&i.to_string(), "p", "+")).collect(), ..Cohort::default() };
+    let plan = SplitPlan { unit: Unit::Image, ..SplitPlan::train_validation_test(0) };
+    let sizes = |items: &[Item<'_>]| -> Vec<usize> {
+        let split = by_lot(items, &plan).expect("six images");
+        (0..3).map(|part| split.rows.iter().filter(|r| r.part == part).count()).collect()
+    };
+    assert_eq!(sizes(&cohort.items()[..]), [2, 2, 2]);
+    let error = by_lot(&cohort.items()[1..], &plan).expect_err("five images");
+    assert_eq!(error, SplitError::TooFew { have: 5, units: "images", parts: 3, needed: 6 });
+}

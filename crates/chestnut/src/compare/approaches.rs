@@ -1,7 +1,8 @@
 //! One approach on one set of rows: fit on the patients to learn from, predict others. The same function serves the
 //! test part, the out-of-fold predictions and the learning curve, so that they cannot differ in anything but the rows.
 
-use super::{CompareOptions, folds_of};
+use super::{CompareOptions, folds_of, has, truth};
+use crate::cohort::Unit;
 use crate::cohort::split::Item;
 use crate::embed::{EmbeddingTable, Network};
 use crate::error::Result;
@@ -9,7 +10,7 @@ use crate::study::SplitSettings;
 use crate::transfer::embeddings::{self, Learner};
 use crate::transfer::ensemble::Ensemble;
 use crate::transfer::source::{self, SourceMap};
-use crate::transfer::{Predictions, fine_tune, stacking};
+use crate::transfer::{Predictions, fine_tune, stacking, with_known};
 use chestnut_forest::{Fold, Labels};
 use chestnut_train::Schedule;
 use rayon::prelude::*;
@@ -81,6 +82,14 @@ impl Rows {
     }
 }
 
+/// The rows that an approach learns from: heads only watch the validation part.
+pub(crate) fn learned_from(approach: &Approach, rows: &Rows) -> Vec<usize> {
+    match approach {
+        Approach::FineTuned(_) => rows.train.clone(),
+        _ => rows.development(),
+    }
+}
+
 /// What all approaches work with.
 pub(crate) struct Material<'a> {
     pub(crate) networks: &'a [Network],
@@ -98,17 +107,27 @@ pub(crate) struct Material<'a> {
 impl Material<'_> {
     fn ensembles(&self) -> Vec<Ensemble> {
         let literal = self.options.literal_entropy.then_some(Ensemble::EntropyLiteral);
-        [Some(Ensemble::Average), Some(Ensemble::Entropy), literal].into_iter().flatten().collect()
+        let vote = self.options.majority_vote.then_some(Ensemble::MajorityVote);
+        [Some(Ensemble::Average), Some(Ensemble::Entropy), literal, vote].into_iter().flatten().collect()
     }
 
-    /// Folds of `rows` by patient, as rows of the cohort; none if there are fewer than two patients.
-    pub(crate) fn folds(&self, rows: &[usize]) -> Result<Vec<BTreeSet<usize>>> {
+    /// Folds of `rows` by the study's unit, rows counted within `rows`; none if there are fewer than two patients (or
+    /// images).
+    fn folds_within(&self, rows: &[usize]) -> Result<Vec<Fold>> {
         let items: Vec<Item<'_>> = rows.iter().map(|&r| self.items[r]).collect();
-        let patients = items.iter().map(|i| i.patient).collect::<BTreeSet<_>>().len();
-        if patients < 2 {
+        let units = match self.settings.unit {
+            Unit::Patient => items.iter().map(|i| i.patient).collect::<BTreeSet<_>>().len(),
+            Unit::Image => items.len(),
+        };
+        if units < 2 {
             return Ok(Vec::new());
         }
-        let folds = folds_of(&items, FOLDS.min(patients), 1, self.settings.unit, self.settings.seed)?;
+        folds_of(&items, FOLDS.min(units), 1, self.settings.unit, self.settings.seed)
+    }
+
+    /// The same as rows of the cohort, those that are predicted.
+    pub(crate) fn folds(&self, rows: &[usize]) -> Result<Vec<BTreeSet<usize>>> {
+        let folds = self.folds_within(rows)?;
         Ok(folds.iter().map(|f| f.test.iter().map(|&i| rows[i]).collect()).collect())
     }
 
@@ -119,7 +138,8 @@ impl Material<'_> {
             Approach::Baseline => {
                 let Some(map) = self.map else { return Ok(Vec::new()) };
                 let names: Vec<&str> = self.networks.iter().map(|n| n.name.as_str()).collect();
-                return Ok(source::baseline(&names, self.tables, &rows.predict, map, &self.ensembles()));
+                let (ensembles, map_first) = (self.ensembles(), self.options.map_first);
+                return Ok(source::baseline(&names, self.tables, &rows.predict, map, &ensembles, map_first));
             }
             Approach::Stacking => return self.stacking(&development, &rows.predict),
             Approach::Embeddings(learner) => self.embeddings(learner, &development, &rows.predict)?,
@@ -144,19 +164,20 @@ impl Material<'_> {
 
     /// Folds by which a learner makes its own choices, counted within `development`; none if it has none to make.
     pub(super) fn choice_folds(&self, learner: &Learner, development: &[usize]) -> Result<Vec<Fold>> {
-        if !matches!(learner, Learner::Linear) {
-            return Ok(Vec::new());
-        }
-        let items: Vec<Item<'_>> = development.iter().map(|&r| self.items[r]).collect();
-        let patients = items.iter().map(|i| i.patient).collect::<BTreeSet<_>>().len();
-        folds_of(&items, FOLDS.min(patients), 1, self.settings.unit, self.settings.seed)
+        if matches!(learner, Learner::Linear) { self.folds_within(development) } else { Ok(Vec::new()) }
     }
 
     fn embeddings(&self, learner: &Learner, development: &[usize], predict: &[usize]) -> Result<Vec<Predictions>> {
         let folds = self.choice_folds(learner, development)?;
         let fit = |(network, table): (&Network, &EmbeddingTable)| {
             let learner = self.options.learner(&network.name, learner, self.training)?;
-            embeddings::fit_and_predict(&network.name, table, self.labels, (development, predict), &folds, &learner)
+            let rows = (development, predict);
+            let probabilities = with_known(self.labels, development, predict.len(), |labels| {
+                let found = embeddings::fit_and_predict(&network.name, table, labels, rows, &folds, &learner)?;
+                Ok(found.probabilities)
+            })?;
+            let approach = format!("Embeddings + {}", learner.short());
+            Ok(Predictions { approach, source: network.name.clone(), probabilities })
         };
         self.networks.iter().zip(self.tables).map(fit).collect()
     }
@@ -205,6 +226,27 @@ impl Material<'_> {
             }
         }
         Ok(all)
+    }
+
+    /// Truth of `rows.development()` to judge out-of-fold predictions by, `[row][label]`: unknown too where the learners
+    /// of the row's fold had seen one class of the label or none, since what they answer is no prediction.
+    pub(crate) fn out_of_fold_truth(&self, approach: &Approach, rows: &Rows) -> Result<Vec<Option<bool>>> {
+        let development = rows.development();
+        let outputs = self.labels.outputs();
+        let mut known = truth(self.labels, &development);
+        if *approach == Approach::Baseline {
+            return Ok(known);
+        }
+        for fold in self.folds(&development)? {
+            let others = rows.without(&fold);
+            let learned = learned_from(approach, &others);
+            let blind: Vec<usize> =
+                (0..outputs).filter(|&k| ![true, false].iter().all(|&c| has(self.labels, &learned, k, c))).collect();
+            for (values, _) in known.chunks_mut(outputs).zip(&development).filter(|(_, row)| fold.contains(*row)) {
+                blind.iter().for_each(|&k| values[k] = None);
+            }
+        }
+        Ok(known)
     }
 
     /// The forest on fine-tuned heads' probabilities (Table 7's last row), fitted to out-of-fold ones: test

@@ -1,8 +1,8 @@
 //! What a comparison says beyond AUCs, for the row of each approach that stands for it: its average over the networks,
 //! or its only row.
 
-use super::approaches::{Approach, Material, Rows};
-use super::{Fitted, truth};
+use super::approaches::{Approach, Material, Rows, learned_from};
+use super::{Fitted, has, truth};
 use crate::cohort::{Cohort, CohortImage};
 use crate::error::Result;
 use crate::evaluate::calibrate::LabelCalibration;
@@ -46,10 +46,12 @@ pub(super) fn beyond<'r>(
     let images: Vec<&CohortImage> = rows.predict.iter().map(|&i| &cohort.images[i]).collect();
     let patients: Vec<&str> = images.iter().map(|i| i.patient.as_str()).collect();
     let test_truth = truth(material.labels, &rows.predict);
-    let own_truth = truth(material.labels, &rows.development());
+    let own_truths: Vec<Vec<Option<bool>>> =
+        results.iter().map(|r| material.out_of_fold_truth(&r.approach, rows)).collect::<Result<_>>()?;
     let tested: Vec<Tested<'_>> = results
         .iter()
-        .filter_map(|fitted| {
+        .zip(&own_truths)
+        .filter_map(|(fitted, own_truth)| {
             let at = headline(fitted)?;
             let method = &fitted.test[at];
             let own = fitted.own.get(at).filter(|o| o.source == method.source);
@@ -125,13 +127,12 @@ fn curve(
                 |part: &[usize]| part.iter().copied().filter(|&r| chosen.contains(patient(r))).collect::<Vec<_>>();
             let some =
                 Rows { train: keep(&rows.train), validation: keep(&rows.validation), predict: rows.predict.clone() };
-            let learned = some.development();
-            images = learned.len();
-            let has = |k: usize, class| learned.iter().any(|&r| material.labels.get(r, k) == Some(class));
-            let known = (0..names.len()).all(|k| has(k, true) || has(k, false));
-            if some.train.is_empty() || !known {
+            images = some.train.len() + some.validation.len();
+            if some.train.is_empty() {
                 continue;
             }
+            let learned = learned_from(&fitted.approach, &some);
+            let has = |k: usize, class| has(material.labels, &learned, k, class);
             let why: Vec<Option<String>> = (0..names.len())
                 .map(|k| {
                     let one = || "not estimable: one class among so few patients".to_owned();

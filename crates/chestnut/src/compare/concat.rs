@@ -6,8 +6,8 @@
 use super::approaches::Material;
 use crate::embed::EmbeddingTable;
 use crate::error::Result;
-use crate::transfer::Predictions;
 use crate::transfer::embeddings::{self, Learner};
+use crate::transfer::{Predictions, with_known};
 
 /// Its name where networks and averages have theirs.
 pub(crate) const CONCATENATED: &str = "Concatenated";
@@ -34,7 +34,12 @@ impl Material<'_> {
         let learner = self.options.learner(CONCATENATED, learner, self.training)?;
         let folds = self.choice_folds(&learner, development)?;
         let table = concatenated(self.tables);
-        embeddings::fit_and_predict(CONCATENATED, &table, self.labels, (development, predict), &folds, &learner)
+        let probabilities = with_known(self.labels, development, predict.len(), |labels| {
+            let rows = (development, predict);
+            Ok(embeddings::fit_and_predict(CONCATENATED, &table, labels, rows, &folds, &learner)?.probabilities)
+        })?;
+        let (approach, source) = (format!("Embeddings + {}", learner.short()), CONCATENATED.to_owned());
+        Ok(Predictions { approach, source, probabilities })
     }
 }
 

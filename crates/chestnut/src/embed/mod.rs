@@ -27,11 +27,13 @@ const BATCH: usize = 32;
 const INCOMPLETE: &str = "incomplete ";
 /// Prefix of a network whose weights are a formula, for trying the chain without any file.
 pub const SEEDED: &str = "seeded:";
+/// Suffix of a seeded network that ends in CheXpert's 14 outputs, its head being a formula too: `seeded:vgg16+chexpert`.
+pub const SEEDED_HEAD: &str = "+chexpert";
 
 /// A network that is ready to be loaded: its record, without weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
-    /// Name in the store, or `seeded:<architecture>`.
+    /// Name in the store, or `seeded:<architecture>`, with a head `seeded:<architecture>+chexpert`.
     pub name: String,
     /// What the store knows.
     pub record: ModelRecord,
@@ -45,6 +47,10 @@ impl Network {
     pub fn find(models: &Path, name: &str) -> Result<Self> {
         let Some(architecture) = name.strip_prefix(SEEDED) else {
             return Ok(Self { name: name.to_owned(), record: store::record(models, name)? });
+        };
+        let (architecture, head) = match architecture.strip_suffix(SEEDED_HEAD) {
+            Some(architecture) => (architecture, Head::chexpert()),
+            None => (architecture, Head::none()),
         };
         let architecture: Architecture =
             architecture.parse().map_err(|problem| Error::Network { network: name.to_owned(), problem })?;
@@ -62,7 +68,7 @@ impl Network {
             licence: "none needed: made by a formula".to_owned(),
             notes: vec!["weights are a formula, not trained on anything".to_owned()],
             added_by_version: env!("CARGO_PKG_VERSION").to_owned(),
-            head: Head::none(),
+            head,
         };
         Ok(Self { name: name.to_owned(), record })
     }

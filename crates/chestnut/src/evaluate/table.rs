@@ -69,12 +69,24 @@ pub(crate) fn is_split_by_image(c: &Comparison) -> bool {
 pub(crate) const SPLIT_BY_IMAGE: &str = "SPLIT BY IMAGE: images of one patient may be in the training and in the test \
      part, so these AUCs are higher than new patients would give.";
 
-/// Footnotes that belong to every form of the table.
-pub(crate) fn notes(c: &Comparison) -> Vec<String> {
-    let mut notes = Vec::new();
-    if is_split_by_image(c) {
-        notes.push(SPLIT_BY_IMAGE.to_owned());
+/// What every form of the table says first.
+pub(crate) fn marks(c: &Comparison) -> Vec<String> {
+    if c.marks.is_empty() && is_split_by_image(c) {
+        return vec![SPLIT_BY_IMAGE.to_owned()];
     }
+    c.marks.clone()
+}
+
+/// Marks and footnotes, for a form of the table that has one place for both.
+pub(crate) fn notes(c: &Comparison) -> Vec<String> {
+    let mut notes = marks(c);
+    notes.extend(footnotes(c));
+    notes
+}
+
+/// Footnotes that belong to every form of the table.
+fn footnotes(c: &Comparison) -> Vec<String> {
+    let mut notes = Vec::new();
     if (0..c.labels.len()).any(|k| is_few(c, k)) {
         notes.push(format!(
             "* fewer than {FEW_POSITIVES} positive test images: too few to tell methods apart. A mean marked * leaves \
@@ -141,11 +153,14 @@ fn count(text: &str) -> usize {
 #[must_use]
 pub fn terminal(c: &Comparison) -> String {
     let part = test_part(c).map_or_else(String::new, |p| format!(": {} images of {} patients", p.images, p.patients));
-    let title = format!(
-        "AUC on the test part{part}, split by {}, seed {}. Below each AUC its 95 % interval (DeLong).",
-        c.unit, c.seed
-    );
-    let mut lines = wrap(&title, WIDTH);
+    let own = c.methods.iter().find_map(|m| m.tested_on.clone());
+    let on = own.unwrap_or_else(|| format!("the test part{part}, split by {}", c.unit));
+    let title = format!("AUC on {on}, seed {}. Below each AUC its 95 % interval (DeLong).", c.seed);
+    let mut lines: Vec<String> = marks(c).iter().flat_map(|mark| wrap(mark, WIDTH)).collect();
+    if !lines.is_empty() {
+        lines.push(String::new());
+    }
+    lines.extend(wrap(&title, WIDTH));
     lines.push(String::new());
     lines.extend(layout(c, true, &auc_cell));
     if let Some(n) = repeats(c) {
@@ -157,7 +172,7 @@ pub fn terminal(c: &Comparison) -> String {
     }
     let shortened = (0..c.labels.len()).filter(|&k| heading(c, k) != full_heading(c, k));
     let shortened: Vec<String> = shortened.map(|k| format!("{} = {}", heading(c, k), c.labels[k])).collect();
-    let mut notes = notes(c);
+    let mut notes = footnotes(c);
     if !shortened.is_empty() {
         notes.push(shortened.join("; "));
     }
@@ -273,12 +288,25 @@ fn layout(
 }
 
 /// One row per method and label, then `mean` and, where labels with few positives are left out, `mean_without_few`:
-/// `approach,source,label,positives,negatives,unknown,auc,low,high,reason,unit`. Numbers at full precision; blank is
-/// not estimable.
+/// `approach,source,label,positives,negatives,unknown,auc,low,high,reason,marks,unit`. Numbers at full precision; blank
+/// is not estimable. `marks` says how the table was made if not by the study's rules.
 #[must_use]
 pub fn csv(c: &Comparison) -> String {
-    let header =
-        ["approach", "source", "label", "positives", "negatives", "unknown", "auc", "low", "high", "reason", "unit"];
+    let header = [
+        "approach",
+        "source",
+        "label",
+        "positives",
+        "negatives",
+        "unknown",
+        "auc",
+        "low",
+        "high",
+        "reason",
+        "marks",
+        "unit",
+    ];
+    let marks = marks(c).join(" ");
     let number = |v: Option<f64>| v.map_or_else(String::new, |v| v.to_string());
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for m in &c.methods {
@@ -294,6 +322,7 @@ pub fn csv(c: &Comparison) -> String {
                 number(l.interval.map(|i| i[0])),
                 number(l.interval.map(|i| i[1])),
                 l.reason.clone().unwrap_or_default(),
+                marks.clone(),
                 c.unit.clone(),
             ]);
         }
@@ -301,18 +330,19 @@ pub fn csv(c: &Comparison) -> String {
         for (name, value) in [("mean", m.mean_auc)].into_iter().chain(without) {
             let mut row = vec![m.approach.clone(), m.source.clone(), name.to_owned()];
             row.extend([String::new(), String::new(), String::new(), number(value)]);
-            row.extend([String::new(), String::new(), String::new(), c.unit.clone()]);
+            row.extend([String::new(), String::new(), String::new(), marks.clone(), c.unit.clone()]);
             rows.push(row);
         }
     }
     crate::cohort::table::to_csv(rows)
 }
 
-/// `approach,source,label,repeats,mean,sd,min,max,unit`, one row per method and label and one for the `mean`; only the
+/// `approach,source,label,repeats,mean,sd,min,max,marks,unit`, one row per method and label and one for the `mean`; only the
 /// header if there was one split.
 #[must_use]
 pub fn spread_csv(c: &Comparison) -> String {
-    let header = ["approach", "source", "label", "repeats", "mean", "sd", "min", "max", "unit"];
+    let header = ["approach", "source", "label", "repeats", "mean", "sd", "min", "max", "marks", "unit"];
+    let marks = marks(c).join(" ");
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for m in &c.methods {
         let Some(spread) = &m.spread else { continue };
@@ -323,14 +353,14 @@ pub fn spread_csv(c: &Comparison) -> String {
                 Some(four) => row.extend(four.map(|v| v.to_string())),
                 None => row.extend(vec![String::new(); 4]),
             }
-            row.push(c.unit.clone());
+            row.extend([marks.clone(), c.unit.clone()]);
             rows.push(row);
         }
     }
     crate::cohort::table::to_csv(rows)
 }
 
-/// A table for a README: AUC with its interval in brackets, the notes as a list below.
+/// A table for a README: marks first, AUC with its interval in brackets, the footnotes as a list below.
 #[must_use]
 pub fn markdown(c: &Comparison) -> String {
     let safe =
@@ -355,8 +385,9 @@ pub fn markdown(c: &Comparison) -> String {
         row.push(if without.is_empty() { mean } else { format!("{mean} ({})", safe(&without)) });
         rows.push(row);
     }
-    let mut text: String = rows.iter().map(|r| format!("| {} |\n", r.join(" | "))).collect();
-    let notes = notes(c);
+    let mut text: String = marks(c).iter().map(|mark| format!("**{}**\n\n", safe(mark))).collect();
+    rows.iter().for_each(|r| text.push_str(&format!("| {} |\n", r.join(" | "))));
+    let notes = footnotes(c);
     if !notes.is_empty() {
         text.push('\n');
     }
@@ -365,96 +396,4 @@ pub fn markdown(c: &Comparison) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::evaluate::LabelScore;
-    use crate::report::example;
-
-    /// The example with other labels, all of them estimable.
-    fn with_labels(names: &[&str]) -> Comparison {
-        let mut c = example::comparison();
-        c.labels = names.iter().map(|n| (*n).to_owned()).collect();
-        for m in &mut c.methods {
-            let old = m.labels.clone();
-            m.labels =
-                (0..names.len()).map(|k| LabelScore { label: names[k].to_owned(), ..old[k % 3].clone() }).collect();
-            if let Some(spread) = &mut m.spread {
-                let old = spread.labels.clone();
-                spread.labels = (0..names.len()).map(|k| old[k % 3]).collect();
-            }
-        }
-        c
-    }
-
-    #[test]
-    fn seven_labels_fit_one_block() {
-        let mut c = with_labels(&["Normal", "Cardiac", "Lung", "PNX", "Pleura", "Bone", "Device"]);
-        c.methods[0].source = "inceptionresnetv2".to_owned();
-        let text = terminal(&c);
-        assert!(text.lines().all(|l| count(l) <= WIDTH), "{text}");
-        // One header in the table of AUCs and one in the table of spreads.
-        let headers: Vec<&str> = text.lines().filter(|l| l.contains("Normal") && l.contains("Device")).collect();
-        assert_eq!(headers.len(), 2, "{text}");
-        assert!(text.contains("Over 3 splits"), "{text}");
-    }
-
-    #[test]
-    fn many_long_labels_are_wrapped_and_spelled_out() {
-        let names: Vec<String> = (0..20).map(|i| format!("{i} Enlarged Cardiomediastinum")).collect();
-        let text = terminal(&with_labels(&names.iter().map(String::as_str).collect::<Vec<_>>()));
-        assert!(text.lines().all(|l| count(l) <= WIDTH), "{text}");
-        let unwrapped = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(names.iter().all(|n| unwrapped.contains(&format!("= {n}"))), "{text}");
-    }
-
-    #[test]
-    fn few_and_not_estimable_are_marked_and_explained() {
-        let c = example::comparison();
-        let text = terminal(&c);
-        for needle in ["PNX*", "60/114", "n.e.", "* fewer than 10", "no positive image in the test part"] {
-            assert!(text.contains(needle), "{needle}: {text}");
-            assert!(markdown(&c).contains(&needle.replace('/', " / ").replace('*', "\\*")), "{needle}");
-        }
-        assert!(markdown(&c).contains("&lt;b>"));
-    }
-
-    #[test]
-    fn csv_reads_back() {
-        let c = example::comparison();
-        let text = csv(&c);
-        let mut reader = ::csv::Reader::from_reader(text.as_bytes());
-        let rows: Vec<::csv::StringRecord> = reader.records().collect::<Result<_, _>>().expect("equal lengths");
-        // Four labels and two means for each of four methods.
-        assert_eq!(rows.len(), 4 * 6);
-        assert_eq!((&rows[3][2], &rows[3][6]), ("Bone, \"old\"", ""));
-        assert!(rows[3][9].contains("not estimable"));
-        assert_eq!(rows[0][6].parse::<f64>().ok(), c.methods[0].labels[0].auc);
-        assert_eq!((&rows[4][2], &rows[5][2]), ("mean", "mean_without_few"));
-        assert_eq!(rows[4][6].parse::<f64>().ok(), c.methods[0].mean_auc);
-        let spread = spread_csv(&c);
-        let rows = ::csv::Reader::from_reader(spread.as_bytes()).into_records().count();
-        assert_eq!(rows, 4 * 5);
-    }
-
-    #[test]
-    fn a_split_by_image_marks_every_table() {
-        let mut c = example::comparison();
-        c.unit = "image".to_owned();
-        assert!(terminal(&c).contains("SPLIT BY IMAGE") && markdown(&c).contains("SPLIT BY IMAGE"));
-        for text in [csv(&c), spread_csv(&c)] {
-            assert!(text.lines().skip(1).all(|l| l.ends_with(",image")), "{text}");
-        }
-    }
-
-    #[test]
-    fn nothing_compared_is_no_crash() {
-        let mut c = example::comparison();
-        c.methods.clear();
-        assert!(terminal(&c).contains("Normal") && csv(&c).lines().count() == 1 && spread_csv(&c).lines().count() == 1);
-    }
-
-    #[test]
-    fn decimals_as_in_the_paper() {
-        assert_eq!([0.853, 0.998, 1.0, 0.0].map(decimal), [".85", "1.00", "1.00", ".00"]);
-    }
-}
+mod tests;

@@ -64,6 +64,7 @@ pub(crate) fn comparison() -> Comparison {
         settings: vec!["RF 100 trees, depth 10".to_owned()],
         methods: methods.to_vec(),
         as_published: false,
+        marks: Vec::new(),
         details: Vec::new(),
         differences: Vec::new(),
         subgroups: Vec::new(),

@@ -1,4 +1,5 @@
-//! Seven networks, one answer: simple and entropy-weighted averaging (paper Eq. 1 and 2, protocol 5).
+//! Seven networks, one answer: simple and entropy-weighted averaging (paper Eq. 1 and 2), and the vote that the
+//! authors' earlier code tried (protocol 5).
 
 use super::Predictions;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,8 @@ pub enum Ensemble {
     Entropy,
     /// Eq. 2 as printed, without the denominator: not a probability and not monotone; for comparison only.
     EntropyLiteral,
+    /// 1 where more than half of the networks say at least one half, else 0: an answer, not a probability.
+    MajorityVote,
 }
 
 impl Ensemble {
@@ -24,6 +27,7 @@ impl Ensemble {
             Self::Average => "Average",
             Self::Entropy => "Entropy",
             Self::EntropyLiteral => "Entropy (Eq. 2 as printed)",
+            Self::MajorityVote => "Majority vote",
         }
     }
 
@@ -46,6 +50,10 @@ impl Ensemble {
         match self {
             Self::Average => p.sum::<f64>() / count,
             Self::EntropyLiteral => p.map(|p| certain(p) * p).sum(),
+            Self::MajorityVote => {
+                let votes = p.filter(|&p| p >= 0.5).count() as f64;
+                if 2.0 * votes > count { 1.0 } else { 0.0 }
+            }
             Self::Entropy => {
                 let total: f64 = p.clone().map(certain).sum();
                 // All at 0.5: nobody is certain of anything, so nobody weighs more.
@@ -96,6 +104,12 @@ mod tests {
         assert_eq!(combine(Ensemble::Entropy, &[0.5, 0.5]), 0.5);
         assert_eq!(combine(Ensemble::Entropy, &[0.5, 1.0]), 1.0);
         assert!(combine(Ensemble::Entropy, &[0.4, 0.95]) > combine(Ensemble::Average, &[0.4, 0.95]));
+        // More than half: 4 of 7, 2 of 3, and not 1 of 2.
+        let vote = |p: &[f64]| combine(Ensemble::MajorityVote, p);
+        assert_eq!(
+            [vote(&[0.5, 0.9, 0.1]), vote(&[0.4, 0.9, 0.1]), vote(&[0.9, 0.1]), vote(&[0.5])],
+            [1.0, 0.0, 0.0, 1.0]
+        );
         // The printed formula is not monotone (protocol 5).
         let literal = |p| combine(Ensemble::EntropyLiteral, &[p]);
         assert!((literal(0.15) - 0.058).abs() < 0.001 && literal(0.5) == 0.0 && (literal(0.8) - 0.222).abs() < 0.001);

@@ -1,7 +1,7 @@
 //! What a network's own outputs say about the hospital's labels (the paper's baseline, section 2.3, Table 3).
 //!
 //! A local label is the largest of a group of source labels. The authors' code combines the networks first and maps
-//! then (protocol 6.2, no. 6); so does this.
+//! then (protocol 6.2, no. 6); so does this unless asked otherwise.
 
 use super::Predictions;
 use super::ensemble::Ensemble;
@@ -15,20 +15,18 @@ pub struct SourceMap {
 }
 
 impl SourceMap {
-    /// From a map if it names the label, else from the source label of the same name.
+    /// From a map if it names the label and the source has its whole group, else from the source label of the same name.
     #[must_use]
     pub fn new(labels: &[String], source: &[String], map: &LabelMap) -> Self {
         let plain =
             |s: &str| -> String { s.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect() };
         let find = |name: &str| source.iter().position(|s| plain(s) == plain(name));
-        let group = |label: &String| {
-            if let Some(same) = find(label) {
-                return Some(vec![same]);
-            }
+        let mapped = |label: &String| {
             let (_, names) = map.groups.iter().find(|(to, _)| plain(to) == plain(label))?;
             let group: Vec<usize> = names.iter().filter_map(|n| find(n)).collect();
             (group.len() == names.len() && !group.is_empty()).then_some(group)
         };
+        let group = |label: &String| mapped(label).or_else(|| find(label).map(|same| vec![same]));
         Self { groups: labels.iter().map(group).collect() }
     }
 
@@ -62,7 +60,8 @@ pub fn outputs_of(table: &EmbeddingTable, rows: &[usize]) -> Vec<f64> {
     rows.iter().flat_map(|&r| table.probabilities[r * n..(r + 1) * n].iter().map(|&p| f64::from(p))).collect()
 }
 
-/// The baseline: each network, then the ensembles, mapped to the local labels. All tables have the same outputs.
+/// The baseline: each network, then the ensembles, mapped to the local labels; with `map_first` the ensembles are those
+/// of the mapped outputs. All tables have the same outputs.
 #[must_use]
 pub fn baseline(
     names: &[&str],
@@ -70,19 +69,28 @@ pub fn baseline(
     rows: &[usize],
     map: &SourceMap,
     ensembles: &[Ensemble],
+    map_first: bool,
 ) -> Vec<Predictions> {
+    let outputs = tables.first().map_or(1, |t| t.outputs);
+    let to_local = |all: &mut [Predictions]| {
+        all.iter_mut().for_each(|p| p.probabilities = map.apply(&p.probabilities, outputs));
+    };
     let raw = |(name, table): (&&str, &EmbeddingTable)| Predictions {
         approach: "Baseline".to_owned(),
         source: (*name).to_owned(),
         probabilities: outputs_of(table, rows),
     };
     let mut all: Vec<Predictions> = names.iter().zip(tables).map(raw).collect();
+    if map_first {
+        to_local(&mut all);
+    }
     if all.len() > 1 {
         let combined: Vec<_> = ensembles.iter().map(|e| e.combine(&all)).collect();
         all.extend(combined);
     }
-    let outputs = tables.first().map_or(1, |t| t.outputs);
-    all.iter_mut().for_each(|p| p.probabilities = map.apply(&p.probabilities, outputs));
+    if !map_first {
+        to_local(&mut all);
+    }
     all
 }
 
@@ -101,6 +109,34 @@ mod tests {
         let expected = [at("Pleural Effusion").max(at("Pleural Other")), at("No Finding"), 0.5];
         assert_eq!(map.apply(&row, 14), expected);
         assert!(map.any() && map.unknown()[2].is_some() && map.unknown()[0].is_none());
+        // A map says more than a name does.
+        let own = "from = \"a\"\nto = \"b\"\ngroups = [[\"Fracture\", [\"Pneumothorax\"]], [\"Edema\", [\"gone\"]]]";
+        let local = ["Fracture", "Edema"].map(str::to_owned);
+        let map = SourceMap::new(&local, &source, &LabelMap::from_toml(own).expect("valid"));
+        assert_eq!(map.apply(&row, 14), [at("Pneumothorax"), at("Edema")]);
+        let local = ["Pleura", "no finding", "Scoliosis"].map(str::to_owned);
         assert!(!SourceMap::new(&local[2..], &source, &LabelMap::chexpert_to_hum_cxr()).any());
+    }
+
+    #[test]
+    fn combining_before_or_after_the_map_is_a_choice() {
+        let source = ["x", "y"].map(str::to_owned);
+        let map = LabelMap::from_toml("from = \"a\"\nto = \"b\"\ngroups = [[\"L\", [\"x\", \"y\"]]]").expect("valid");
+        let map = SourceMap::new(&["L".to_owned()], &source, &map);
+        let table = |probabilities: [f32; 2]| EmbeddingTable {
+            ids: vec!["i".to_owned()],
+            width: 1,
+            embeddings: vec![0.0],
+            outputs: 2,
+            probabilities: probabilities.to_vec(),
+        };
+        let tables = [table([0.25, 0.75]), table([0.5, 0.0])];
+        let average = |map_first| {
+            let all = baseline(&["a", "b"], &tables, &[0], &map, &[Ensemble::Average], map_first);
+            assert_eq!((&all[0].probabilities[..], &all[1].probabilities[..]), (&[0.75][..], &[0.5][..]));
+            all[2].probabilities.clone()
+        };
+        // Means of the outputs are 0.375 each; the mean of the largest is 0.625.
+        assert_eq!((average(false), average(true)), (vec![0.375], vec![0.625]));
     }
 }

@@ -3,6 +3,7 @@
 //! On source probabilities every row may be learned from: the networks never saw the hospital. On fine-tuned heads the
 //! rows must be out-of-fold predictions, which the caller sees to; the published code fitted in-sample.
 
+use super::with_known;
 use crate::error::Result;
 use chestnut_forest::{Features, Forest, Labels, MaxFeatures, Params};
 
@@ -29,13 +30,14 @@ pub fn side_by_side(members: &[Vec<f64>], outputs: usize) -> Vec<f32> {
     (0..rows).flat_map(cells).collect()
 }
 
-/// Fits the forest to `train` (`[row][width]`) and predicts `test`.
+/// Fits the forest to `train` (`[row][width]`) and predicts `test`; 0.5 for a label without any known value.
 ///
 /// # Errors
-/// If a label has no known value, or a probability is not finite.
+/// If a table is empty or a probability is not finite.
 pub fn stack(train: Vec<f32>, labels: &Labels, test: Vec<f32>, width: usize, params: &Params) -> Result<Vec<f64>> {
-    let forest = Forest::fit(&Features::new(train, width)?, labels, params)?;
-    Ok(forest.predict(&Features::new(test, width)?)?)
+    let (train, test) = (Features::new(train, width)?, Features::new(test, width)?);
+    let rows: Vec<usize> = (0..labels.rows()).collect();
+    with_known(labels, &rows, test.rows(), |labels| Ok(Forest::fit(&train, labels, params)?.predict(&test)?))
 }
 
 #[cfg(test)]
