@@ -67,7 +67,7 @@ fn row_of(s: &Scratch, file: &str, image: &str) -> BTreeMap<String, String> {
 }
 
 fn predict(s: &Scratch, images: &str, more: &[&str]) -> Run {
-    s.chestnut(&[&["predict", images, "--study", "study"], more].concat())
+    s.chestnut(&[&["predict", images, "--study", "study"][..], more].concat())
 }
 
 #[test]
