@@ -4,7 +4,7 @@ use super::models_folder;
 use crate::Outcome;
 use crate::args::Store;
 use anyhow::{anyhow, bail};
-use chestnut::embed::{Network, SEEDED};
+use chestnut::embed::{Network, SEEDED, SEEDED_HEAD};
 use chestnut_nn::{Engine, Isa, Options, StepTime};
 use chestnut_zoo::weights::unit_sequence;
 use chestnut_zoo::{Architecture, Head, HeadLayer, store, weights};
@@ -117,6 +117,7 @@ pub(crate) fn run(a: &Bench) -> anyhow::Result<Outcome> {
 
 fn load(a: &Bench, name: &str) -> anyhow::Result<(chestnut_zoo::Graph, chestnut_zoo::Weights)> {
     if let Some(architecture) = name.strip_prefix(SEEDED) {
+        let architecture = architecture.strip_suffix(SEEDED_HEAD).unwrap_or(architecture);
         let architecture: Architecture = architecture.parse().map_err(|e: String| anyhow!(e))?;
         let head = Head {
             layers: vec![HeadLayer { units: 14, activation: chestnut_zoo::Activation::Sigmoid }],

@@ -40,8 +40,8 @@ pub(crate) struct Compare {
     /// Train the new head as published: 5 epochs, rate 1e-4 divided by 10 each epoch, file order.
     #[arg(long)]
     pub(crate) published_schedule: bool,
-    /// Also make the paper's Tables 5 to 7 by its own protocol: split by image, three test sets, stacking in-sample. They
-    /// are marked and go into a folder of their own (as_published).
+    /// Also make the paper's Tables 5 to 7 by its own protocol: split by image, three test sets, stacking in-sample.
+    /// They are marked and go into a folder of their own (as_published).
     #[arg(long)]
     pub(crate) as_published: bool,
     /// TOML file: which of the networks' labels each local label is the largest of [default: the paper's Table 3].

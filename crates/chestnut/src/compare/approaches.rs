@@ -228,8 +228,8 @@ impl Material<'_> {
         Ok(all)
     }
 
-    /// Truth of `rows.development()` to judge out-of-fold predictions by, `[row][label]`: unknown too where the learners
-    /// of the row's fold had seen one class of the label or none, since what they answer is no prediction.
+    /// Truth of `rows.development()` to judge out-of-fold predictions by, `[row][label]`: unknown too where the
+    /// learners of the row's fold had seen one class of the label or none, since what they answer is no prediction.
     pub(crate) fn out_of_fold_truth(&self, approach: &Approach, rows: &Rows) -> Result<Vec<Option<bool>>> {
         let development = rows.development();
         let outputs = self.labels.outputs();

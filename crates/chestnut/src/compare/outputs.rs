@@ -1,5 +1,5 @@
-//! What the networks' own outputs allow: a baseline and stacking need outputs that are the same for all networks and map
-//! to at least one of the hospital's labels. What does not fit is said and never guessed.
+//! What the networks' own outputs allow: a baseline and stacking need outputs that are the same for all networks and
+//! map to at least one of the hospital's labels. What does not fit is said and never guessed.
 
 use super::{Approach, CompareOptions};
 use crate::cohort::label_set::plain;

@@ -77,9 +77,9 @@ fn protocols(seed: u64) -> Vec<Protocol> {
     ]
 }
 
-/// Makes the paper's three tables and writes them below [`FOLDER`]: `metrics.json`, `tables/*.csv`, `tables.md`, and for
-/// each table its split and predictions. Nothing else of the study is touched. Of the options, the label map,
-/// `literal_entropy` and `majority_vote` count. Tables that need outputs which the networks lack are left out, and so is stacking.
+/// Makes the paper's three tables and writes them below [`FOLDER`]: `metrics.json`, `tables/*.csv`, `tables.md`, and
+/// for each table its split and predictions. Nothing else of the study is touched but `manifest.json`. Of the options,
+/// the label map, `literal_entropy` and `majority_vote` count. What needs outputs that the networks lack is left out.
 ///
 /// `progress` is called with (done, total) approaches.
 ///

@@ -147,7 +147,7 @@ fn equal_images_and_drawn_labels_score_a_half_unless_images_are_split() {
         let settings = SplitSettings { unit, ..SplitSettings::default() };
         let found = run(&made, &settings, &approaches(), &options).expect("runs");
         let methods: Vec<&Predictions> = found.results.iter().flat_map(|r| &r.test).collect();
-        // Two networks: four rows of baseline, three learners and heads with averages, two of stacking, one of stacked heads.
+        // Two networks: four rows of baseline, three learners and heads; two of stacking; one of stacked heads.
         assert_eq!(methods.len(), 4 * 5 + 2 + 1);
         for m in methods {
             let (mean, interval) = mean_auc(&made, &found, &m.probabilities);

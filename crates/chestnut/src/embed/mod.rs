@@ -27,7 +27,7 @@ const BATCH: usize = 32;
 const INCOMPLETE: &str = "incomplete ";
 /// Prefix of a network whose weights are a formula, for trying the chain without any file.
 pub const SEEDED: &str = "seeded:";
-/// Suffix of a seeded network that ends in CheXpert's 14 outputs, its head being a formula too: `seeded:vgg16+chexpert`.
+/// Suffix of a seeded network that ends in CheXpert's 14 outputs, its head a formula too: `seeded:vgg16+chexpert`.
 pub const SEEDED_HEAD: &str = "+chexpert";
 
 /// A network that is ready to be loaded: its record, without weights.

@@ -337,8 +337,8 @@ pub fn csv(c: &Comparison) -> String {
     crate::cohort::table::to_csv(rows)
 }
 
-/// `approach,source,label,repeats,mean,sd,min,max,marks,unit`, one row per method and label and one for the `mean`; only the
-/// header if there was one split.
+/// `approach,source,label,repeats,mean,sd,min,max,marks,unit`, one row per method and label and one for the `mean`; only
+/// the header if there was one split.
 #[must_use]
 pub fn spread_csv(c: &Comparison) -> String {
     let header = ["approach", "source", "label", "repeats", "mean", "sd", "min", "max", "marks", "unit"];

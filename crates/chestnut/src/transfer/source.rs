@@ -15,7 +15,8 @@ pub struct SourceMap {
 }
 
 impl SourceMap {
-    /// From a map if it names the label and the source has its whole group, else from the source label of the same name.
+    /// From a map if it names the label and the source has its whole group, else from the source label of the same
+    /// name.
     #[must_use]
     pub fn new(labels: &[String], source: &[String], map: &LabelMap) -> Self {
         let plain =
