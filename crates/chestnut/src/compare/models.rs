@@ -41,6 +41,11 @@ pub(super) fn keep<'r>(
         store::remove(study)?;
         return Ok(Vec::new());
     }
+    if let Some(network) = store::augmented(study, material.networks) {
+        store::remove(study)?;
+        let name = &network.name;
+        return Ok(vec![format!("no models are kept for predict: embeddings of {name} were made with --tta")]);
+    }
     let (mut kept, mut said) = (Vec::new(), Vec::new());
     for fitted in results {
         let Some(models) = material.models(&fitted.approach, rows)? else { continue };

@@ -8,11 +8,11 @@
 use super::index::{KeptApproach, ModelIndex};
 use super::input::{self, CHUNK, NewImage, Reader};
 use super::space::{EmbeddingSpace, MEAN_OF, SimilarImage, UNUSUAL_PERCENTILE, mean, percentile};
-use super::store::{cohort_hash, probabilities};
+use super::store::{augmented, cohort_hash, probabilities};
 use crate::cohort::Cohort;
 use crate::cohort::source::list_any;
 use crate::compare::{common, parts_of};
-use crate::embed::Refused;
+use crate::embed::{Network, Refused};
 use crate::error::{Error, Result};
 use crate::evaluate::calibrate::{LabelCalibration, Method};
 use crate::study::Study;
@@ -142,6 +142,12 @@ pub fn predict(
         return Err(changed("recipe or blanked regions have changed"));
     }
     let networks = input::networks(&index, models)?;
+    if let Some(Network { name, .. }) = augmented(study, &networks) {
+        let problem = "its embeddings are means over several looks at each image (--tta), and predict looks once; run \
+                       embed without --tta and compare again"
+            .to_owned();
+        return Err(Error::Network { network: name.clone(), problem });
+    }
     let fitted = index.models(study, approach)?;
     let (cohort, tables) = common(study, &study.cohort()?, &networks)?;
     if cohort_hash(&cohort) != index.cohort_hash {
