@@ -10,6 +10,7 @@ use crate::commands::explain_pixels::Pixels;
 use crate::commands::ingest::Ingest;
 use crate::commands::models::Models;
 use crate::commands::phantom::Phantom;
+use crate::commands::predict::Predict;
 use crate::commands::tune::Tune;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ Start here:
   chestnut ingest images/ --labels labels.csv -o study
   chestnut embed study --net xception
   chestnut compare study                              AUC tables and study/report/index.html
+  chestnut predict new/ --study study                 the study's models on new images
 
 Exit codes: 0 all good, 2 some items were refused (see rejects.csv), 1 the run failed.";
 
@@ -40,6 +42,7 @@ pub(crate) enum Command {
     Embed(Embed),
     Tune(Tune),
     Compare(Compare),
+    Predict(Predict),
     Demo(Demo),
     Phantom(Phantom),
     #[command(subcommand)]

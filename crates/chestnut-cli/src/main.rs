@@ -46,6 +46,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Embed(a) => commands::embed::run(&a),
         Command::Tune(a) => commands::tune::run(&a),
         Command::Compare(a) => commands::compare::run(&a),
+        Command::Predict(a) => commands::predict::run(&a),
         Command::Demo(a) => commands::demo::run(&a),
         Command::Phantom(a) => commands::phantom::run(&a),
         Command::Explain(a) => commands::explain::run(&a),

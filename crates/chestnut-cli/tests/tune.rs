@@ -37,6 +37,34 @@ fn a_grid_is_searched_resumed_and_used() {
 }
 
 #[test]
+fn all_networks_side_by_side_are_one_more_input() {
+    let s = Scratch::new();
+    s.chestnut(&["phantom", "-n", "40", "--size", "96", "--seed", "3", "-o", "phantom"]).ends(0);
+    s.ingest("phantom/labels.csv", "study").ends(0);
+    s.chestnut(&["embed", "study", "--net", "seeded:densenet121,seeded:xception"]).ends(0);
+    let compare = ["compare", "study", "--quick", "--approach", "embeddings"];
+    s.chestnut(&compare).ends(0);
+    let before = s.table("study/predictions.csv");
+    s.chestnut(&[&compare[..], &["--concat"]].concat()).ends(0).says(&["Concatenated"]);
+    let after = s.table("study/predictions.csv");
+    let column = after[0].iter().position(|c| c == "source").expect("a column");
+    let (joined, rest): (Vec<_>, Vec<_>) = after.into_iter().partition(|r| r[column] == "Concatenated");
+    // The others do not change; the average is over the networks alone.
+    assert_eq!(rest, before);
+    let average = before.iter().filter(|r| r[column] == "Average").count();
+    assert!(average > 0 && joined.len() == average, "{} and {average}", joined.len());
+
+    s.write("grid.toml", GRID.as_bytes());
+    let tune = ["tune", "study", "--grid", "grid.toml", "--folds", "3"];
+    s.chestnut(&tune).ends(0);
+    let tuned = [&compare[..], &["--concat", "--tuned"]].concat();
+    s.chestnut(&tuned).fails_saying(&["not tuned for Concatenated"]);
+    s.chestnut(&[&tune[..], &["--concat"]].concat()).ends(0).says(&["Concatenated"]);
+    assert!(s.has("study/tables/tune_Concatenated_RF.csv"));
+    s.chestnut(&tuned).ends(0);
+}
+
+#[test]
 fn a_grid_that_makes_no_sense_is_refused() {
     let s = Scratch::with_study();
     s.write("grid.toml", GRID.replace("[3, 9]", "[]").as_bytes());

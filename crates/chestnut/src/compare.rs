@@ -2,7 +2,9 @@
 
 mod approaches;
 mod beyond;
+pub(crate) mod concat;
 mod describe;
+mod models;
 mod outputs;
 mod published;
 #[cfg(test)]
@@ -60,6 +62,10 @@ pub struct CompareOptions {
     pub details: bool,
     /// Settings that replace a learner's for a network, as `tune` chose them on the first split's training patients.
     pub tuned: Option<TunedSettings>,
+    /// Whether the first split's models are kept for `predict`, which takes one more fit of everything.
+    pub models: bool,
+    /// Also fit each learner on all networks' embeddings side by side.
+    pub concat: bool,
 }
 
 impl CompareOptions {
@@ -81,16 +87,18 @@ impl CompareOptions {
             learning_draws: 0,
             details: true,
             tuned: None,
+            models: true,
+            concat: false,
         }
     }
 }
 
 impl CompareOptions {
-    /// The settings of a learner for one network.
-    fn learner(&self, network: &Network, learner: &Learner, training: &str) -> Result<Learner> {
+    /// The settings of a learner for one network, or for all of them concatenated.
+    fn learner(&self, name: &str, learner: &Learner, training: &str) -> Result<Learner> {
         let (Some(tuned), Learner::Trees(params)) = (&self.tuned, learner) else { return Ok(learner.clone()) };
-        let (name, short) = (&network.name, learner.short());
-        match tuned.get(&(name.clone(), params.learner)) {
+        let short = learner.short();
+        match tuned.get(&(name.to_owned(), params.learner)) {
             Some((params, on)) if on == training => Ok(Learner::Trees(params.clone())),
             Some(_) => Err(Error::Request(format!(
                 "{short} for {name} was tuned on other training patients (cohort, seed or split have changed since); run `chestnut tune` again"
@@ -126,6 +134,9 @@ pub fn compare(
     let (cohort, tables) = &common(study, cohort, networks)?;
     let settings = &study.settings.split;
     let mut notes = BTreeSet::new();
+    if options.concat && networks.len() < 2 {
+        notes.insert("nothing was concatenated (--concat): there is one network only".to_owned());
+    }
     let approaches = possible(networks, tables, cohort, options, &mut notes);
     if approaches.is_empty() {
         return Err(Error::Request("nothing to compare: name at least one approach that these networks allow".into()));
@@ -204,6 +215,8 @@ pub fn compare(
             let csv = predictions_csv(cohort, &rows.predict, &names, &methods, &truth);
             study.write("predictions.csv", csv.as_bytes())?;
             let more = beyond(&material, cohort, &names, &rows, &results, &reasons, settings.seed)?;
+            let said = models::keep(study, cohort, &material, &names, &rows, &results, &more.calibrations, &reasons)?;
+            notes.extend(said);
             let counts = counts(cohort, &parts.split, &rows);
             marks = marks_of(settings.unit, &parts.split);
             first = Some((scores, names, counts, more));

@@ -15,6 +15,7 @@
 //! | [`mod@tune`] | the grid search on the training patients |
 //! | [`evaluate`] | AUC with intervals |
 //! | [`mod@compare`] | all of it on one split |
+//! | [`predict`] | the models of a comparison on new images |
 //! | [`report`] | tables, figures, HTML |
 //!
 //! For research only. Nothing in this library prints or touches a network connection.
@@ -30,6 +31,7 @@ pub mod fs;
 pub mod image;
 pub mod lock;
 pub mod phantom;
+pub mod predict;
 pub mod report;
 pub mod study;
 pub mod transfer;

@@ -6,8 +6,9 @@
 
 use crate::cohort::split::Item;
 use crate::cohort::{Cohort, split};
+use crate::compare::concat::{CONCATENATED, concatenated};
 use crate::compare::{common, folds_of, label_table, plan};
-use crate::embed::Network;
+use crate::embed::{EmbeddingTable, Network};
 use crate::error::{Error, Result};
 use crate::report::grid_figure::{GridPoint, grid_plot};
 use crate::study::{StageRecord, Study, read_text};
@@ -31,12 +32,14 @@ pub struct TuneOptions {
     pub folds: usize,
     /// How often it is repeated with other folds; the paper's code: 3.
     pub repeats: usize,
+    /// Also search for all networks' embeddings side by side, if there are several.
+    pub concat: bool,
 }
 
 /// The best setting of one network and learner.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tuned {
-    /// Network.
+    /// Network, or `Concatenated`.
     pub network: String,
     /// Best row of the grid.
     pub best: GridRow,
@@ -71,9 +74,12 @@ pub fn tune(
     let folds = folds_of(&items, options.folds, options.repeats, study.settings.split.unit, seed)?;
     let labels = labels.select(&train);
     let pieces: usize = options.grids.iter().map(|g| g.growths(seed).len() * folds.len()).sum();
-    let (done, total) = (AtomicUsize::new(0), pieces * networks.len());
+    let joined = (options.concat && networks.len() > 1).then(|| concatenated(tables));
+    let mut inputs: Vec<(&str, &EmbeddingTable)> = networks.iter().map(|n| n.name.as_str()).zip(tables).collect();
+    inputs.extend(joined.as_ref().map(|table| (CONCATENATED, table)));
+    let (done, total) = (AtomicUsize::new(0), pieces * inputs.len());
     let mut all = Vec::new();
-    for (network, table) in networks.iter().zip(tables) {
+    for (network, table) in inputs {
         let features = Features::new(table.embeddings.clone(), table.width)?.select(&train);
         for grid in &options.grids {
             grid.check(&features, &labels)?;
@@ -82,13 +88,13 @@ pub fn tune(
             let rows = rank(grid, seed, &scores);
             let Some(best) = rows.first().cloned() else {
                 let problem = "no label has both classes in any fold; nothing can be tuned".to_owned();
-                return Err(Error::Network { network: network.name.clone(), problem });
+                return Err(Error::Network { network: network.to_owned(), problem });
             };
-            let file = format!("{}_{}", network.name.replace(':', "-"), grid.learner.short());
+            let file = format!("{}_{}", network.replace(':', "-"), grid.learner.short());
             study.write(&format!("tables/tune_{file}.csv"), grid_csv(&rows, &names).as_bytes())?;
             study.write(&format!("figures/tune_{file}.svg"), picture(network, grid, &rows, &best.params).as_bytes())?;
             let training = training_hash(cohort, &train);
-            all.push(Tuned { network: network.name.clone(), settings: rows.len(), best, training });
+            all.push(Tuned { network: network.to_owned(), settings: rows.len(), best, training });
         }
     }
     let text = serde_json::to_string_pretty(&all).map_err(|e| Error::Request(e.to_string()))?;
@@ -135,7 +141,7 @@ pub(crate) fn training_hash(cohort: &Cohort, train: &[usize]) -> String {
 #[allow(clippy::too_many_arguments, reason = "everything that one search depends on")]
 fn search(
     study: &Study,
-    network: &Network,
+    network: &str,
     features: &Features,
     labels: &Labels,
     folds: &[Fold],
@@ -149,11 +155,8 @@ fn search(
     let scores: Vec<FoldScores> = pieces
         .par_iter()
         .map(|&(g, f)| {
-            let name = format!(
-                "tune/{}/{}.json",
-                network.name.replace(':', "-"),
-                piece_key(&inputs, grid, &growths[g], &folds[f])
-            );
+            let name =
+                format!("tune/{}/{}.json", network.replace(':', "-"), piece_key(&inputs, grid, &growths[g], &folds[f]));
             let stored = read_text(&study.path(&name)).ok().and_then(|t| serde_json::from_str::<FoldScores>(&t).ok());
             let scores = match stored {
                 Some(scores) if scores.len() == grid.nested(&growths[g]).len() => scores,
@@ -223,7 +226,7 @@ fn grid_csv(rows: &[GridRow], labels: &[String]) -> String {
 }
 
 /// Score against depth, a line per number of trees, at the best other settings.
-fn picture(network: &Network, grid: &Grid, rows: &[GridRow], best: &Params) -> String {
+fn picture(network: &str, grid: &Grid, rows: &[GridRow], best: &Params) -> String {
     let same = |p: &Params| {
         (p.criterion, p.min_samples_leaf, p.min_samples_split, p.max_features, p.bootstrap)
             == (best.criterion, best.min_samples_leaf, best.min_samples_split, best.max_features, best.bootstrap)
@@ -233,5 +236,5 @@ fn picture(network: &Network, grid: &Grid, rows: &[GridRow], best: &Params) -> S
         .filter(|r| same(&r.params))
         .map(|r| GridPoint { trees: r.params.trees, depth: r.params.max_depth, mean: r.mean, sd: r.sd })
         .collect();
-    grid_plot(&format!("{} on {}", grid.learner.short(), network.name), &points, (best.trees, best.max_depth))
+    grid_plot(&format!("{} on {network}", grid.learner.short()), &points, (best.trees, best.max_depth))
 }

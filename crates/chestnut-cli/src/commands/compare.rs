@@ -62,6 +62,12 @@ pub(crate) struct Compare {
     /// Also show the paper's Eq. 2 as printed, without its denominator.
     #[arg(long)]
     pub(crate) literal_entropy: bool,
+    /// Keep no models for `chestnut predict`, which saves one more fit of everything; earlier ones are removed.
+    #[arg(long)]
+    pub(crate) no_models: bool,
+    /// Also fit each learner on all networks' embeddings side by side (source "Concatenated").
+    #[arg(long)]
+    pub(crate) concat: bool,
     /// Also show the majority vote of the networks.
     #[arg(long)]
     pub(crate) majority_vote: bool,
@@ -137,6 +143,8 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
         learning_draws: a.learning_curve,
         details: !a.quick,
         tuned,
+        models: !a.no_models,
+        concat: a.concat,
     };
     let models = models_folder(&a.store)?;
     let (comparison, page) = compare(&study, &models, &names, &options)?;

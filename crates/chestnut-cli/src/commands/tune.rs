@@ -37,6 +37,9 @@ pub(crate) struct Tune {
     /// How often it is repeated with other folds.
     #[arg(long, default_value_t = 1)]
     pub(crate) repeats: usize,
+    /// Also search for all networks' embeddings side by side, for `compare --concat --tuned`.
+    #[arg(long)]
+    pub(crate) concat: bool,
     #[command(flatten)]
     pub(crate) store: Store,
 }
@@ -67,7 +70,7 @@ pub(crate) fn run(a: &Tune) -> anyhow::Result<Outcome> {
         None => a.learner.iter().map(|l| Grid::paper(learner(*l))).collect(),
     };
     let progress = Progress::new("tuning", "pieces");
-    let options = TuneOptions { grids, folds: a.folds, repeats: a.repeats };
+    let options = TuneOptions { grids, folds: a.folds, repeats: a.repeats, concat: a.concat };
     let found = tune(&study, &cohort, &networks, &options, &|done, total| progress.update(done, total))?;
     progress.finish(&format!("{} settings", found.iter().map(|t| t.settings).sum::<usize>()));
     for t in &found {

@@ -155,15 +155,22 @@ impl Material<'_> {
         if members.len() > 1 {
             let combined: Vec<_> = self.ensembles().iter().map(|e| e.combine(&members)).collect();
             members.extend(combined);
+            if let (Approach::Embeddings(learner), true) = (approach, self.options.concat) {
+                members.push(self.concatenated(learner, &development, &rows.predict)?);
+            }
         }
         Ok(members)
     }
 
+    /// Folds by which a learner makes its own choices, counted within `development`; none if it has none to make.
+    pub(super) fn choice_folds(&self, learner: &Learner, development: &[usize]) -> Result<Vec<Fold>> {
+        if matches!(learner, Learner::Linear) { self.folds_within(development) } else { Ok(Vec::new()) }
+    }
+
     fn embeddings(&self, learner: &Learner, development: &[usize], predict: &[usize]) -> Result<Vec<Predictions>> {
-        let linear = matches!(learner, Learner::Linear);
-        let folds = if linear { self.folds_within(development)? } else { Vec::new() };
+        let folds = self.choice_folds(learner, development)?;
         let fit = |(network, table): (&Network, &EmbeddingTable)| {
-            let learner = self.options.learner(network, learner, self.training)?;
+            let learner = self.options.learner(&network.name, learner, self.training)?;
             let rows = (development, predict);
             let probabilities = with_known(self.labels, development, predict.len(), |labels| {
                 let found = embeddings::fit_and_predict(&network.name, table, labels, rows, &folds, &learner)?;

@@ -5,13 +5,14 @@ use super::approaches::{Approach, Material, Rows, learned_from};
 use super::{Fitted, has, truth};
 use crate::cohort::{Cohort, CohortImage};
 use crate::error::Result;
+use crate::evaluate::calibrate::LabelCalibration;
 use crate::evaluate::detail::{DetailOptions, Tested, detail};
 use crate::evaluate::differences::difference;
 use crate::evaluate::results::{Difference, LearningPoint, MethodDetail, Subgroups, Timing};
 use crate::evaluate::subgroups::subgroups;
 use crate::evaluate::{score_method, spread};
 use chestnut_stats::random::Stream;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Shares of the patients to learn from at which the learning curve is drawn.
 const SHARES: [f64; 5] = [0.1, 0.2, 0.4, 0.7, 1.0];
@@ -23,6 +24,8 @@ pub(super) struct Beyond {
     pub(super) subgroups: Vec<Subgroups>,
     pub(super) learning: Vec<LearningPoint>,
     pub(super) timings: Vec<Timing>,
+    /// Per label, by the name of the approach; for the models that are kept.
+    pub(super) calibrations: BTreeMap<String, Vec<LabelCalibration>>,
 }
 
 /// Works everything out on the first split.
@@ -65,7 +68,9 @@ pub(super) fn beyond<'r>(
         })
         .collect();
     for method in &tested {
-        found.details.push(detail(method, &options).0);
+        let (scores, calibrations) = detail(method, &options);
+        found.details.push(scores);
+        found.calibrations.insert(method.approach.to_owned(), calibrations);
         found.subgroups.push(subgroups(method, &images));
     }
     // The paper's winner is what the others are measured against.

@@ -105,6 +105,7 @@ pub fn as_published(
         details: false,
         tuned: None,
         map_first: false,
+        concat: false,
         ..options.clone()
     };
     let protocols = protocols(settings.seed);

@@ -105,7 +105,7 @@ impl Network {
 }
 
 /// An image that could be ingested but not embedded, such as a file that vanished since.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Refused {
     /// Image id.
     pub image: String,

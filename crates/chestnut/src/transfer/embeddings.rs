@@ -7,7 +7,8 @@ use super::Predictions;
 use crate::embed::EmbeddingTable;
 use crate::error::Result;
 use chestnut_forest::{
-    Distance, Features, Fold, Forest, Labels, LinearProbe, Neighbours, Params, default_lambdas, regularisation_path,
+    Distance, Features, Fold, Forest, Labels, LinearProbe, Model, Neighbours, Params, default_lambdas,
+    regularisation_path,
 };
 use std::fmt;
 
@@ -64,32 +65,81 @@ pub fn fit_and_predict(
     learner: &Learner,
 ) -> Result<Predictions> {
     let features = Features::new(table.embeddings.clone(), table.width)?;
-    let (train_features, test_features) = (features.select(train), features.select(test));
-    let train_labels = labels.select(train);
-    let probabilities = match learner {
-        Learner::Trees(params) => Forest::fit(&train_features, &train_labels, params)?.predict(&test_features)?,
-        Learner::Linear => linear(&train_features, &train_labels, &test_features, folds)?,
-        Learner::Neighbours => {
-            let k = NEIGHBOURS.min(train.len());
-            Neighbours::new(train_features, train_labels, k, Distance::L1)?.predict(&test_features)?
-        }
-    };
+    let probabilities = fit(&features, labels, train, folds, learner)?.predict(&features.select(test))?;
     Ok(Predictions { approach: format!("Embeddings + {}", learner.short()), source: source.to_owned(), probabilities })
 }
 
-/// One probe per label; a label with one class in the training part gets 0.5, which nobody scores.
-fn linear(train: &Features, labels: &Labels, test: &Features, folds: &[Fold]) -> Result<Vec<f64>> {
-    let outputs = labels.outputs();
+/// A learner that has learned.
+#[derive(Clone, Debug)]
+pub enum Fitted {
+    /// Trees.
+    Forest(Forest),
+    /// One regression per label.
+    Linear(LinearProbe),
+    /// The training images themselves.
+    Neighbours(Neighbours),
+}
+
+impl Fitted {
+    /// Probability of each label, `[row][label]`, 0 to 1.
+    ///
+    /// # Errors
+    /// If the features are not those of the network that was learned from.
+    pub fn predict(&self, features: &Features) -> Result<Vec<f64>> {
+        Ok(match self {
+            Self::Forest(forest) => forest.predict(features)?,
+            Self::Linear(probe) => probe.predict(features)?,
+            Self::Neighbours(neighbours) => neighbours.predict(features)?,
+        })
+    }
+
+    /// What a model file keeps; `None` for nearest neighbours, which are the training images themselves.
+    #[must_use]
+    pub fn into_model(self) -> Option<Model> {
+        match self {
+            Self::Forest(forest) => Some(Model::Forest(forest)),
+            Self::Linear(probe) => Some(Model::LinearProbe(probe)),
+            Self::Neighbours(_) => None,
+        }
+    }
+}
+
+/// Fits `learner` on the rows `train` of `features`; the other arguments are those of [`fit_and_predict`].
+///
+/// # Errors
+/// As [`fit_and_predict`].
+pub fn fit(features: &Features, labels: &Labels, train: &[usize], folds: &[Fold], learner: &Learner) -> Result<Fitted> {
+    let (features, labels) = (features.select(train), labels.select(train));
+    Ok(match learner {
+        Learner::Trees(params) => Fitted::Forest(Forest::fit(&features, &labels, params)?),
+        Learner::Linear => Fitted::Linear(linear(&features, &labels, folds)?),
+        Learner::Neighbours => {
+            let k = NEIGHBOURS.min(train.len());
+            Fitted::Neighbours(Neighbours::new(features, labels, k, Distance::L1)?)
+        }
+    })
+}
+
+/// One probe per label, side by side; a label with one class in the training part gets 0.5, which nobody scores.
+fn linear(train: &Features, labels: &Labels, folds: &[Fold]) -> Result<LinearProbe> {
+    let (width, outputs) = (train.width(), labels.outputs());
     let lambda = chosen_lambda(train, labels, folds)?;
-    let mut probabilities = vec![0.5; test.rows() * outputs];
+    let mut all = LinearProbe {
+        width,
+        outputs,
+        lambdas: vec![lambda; outputs],
+        weights: vec![0.0; width * outputs],
+        intercepts: vec![0.0; outputs],
+    };
     for k in 0..outputs {
         let has = |class| (0..labels.rows()).any(|r| labels.get(r, k) == Some(class));
         if has(true) && has(false) {
-            let single = LinearProbe::fit(train, &labels.single(k), &[lambda])?.predict(test)?;
-            single.into_iter().enumerate().for_each(|(row, p)| probabilities[row * outputs + k] = p);
+            let single = LinearProbe::fit(train, &labels.single(k), &[lambda])?;
+            all.weights[k * width..][..width].copy_from_slice(&single.weights);
+            all.intercepts[k] = single.intercepts[0];
         }
     }
-    Ok(probabilities)
+    Ok(all)
 }
 
 /// The regularisation that is best over the folds; the middle of the path (`default_lambdas`) where there are so few

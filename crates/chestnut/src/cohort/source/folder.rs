@@ -126,6 +126,20 @@ pub(crate) fn list(root: &Path, labels: &Path) -> Result<Listing, CohortError> {
     Ok(Listing { sources, rejects: found.rejects, warnings: found.warnings })
 }
 
+/// Lists what is to be looked at without a labels table: a folder, an archive, or one image file.
+///
+/// # Errors
+/// As [`list`].
+pub(crate) fn list_any(root: &Path) -> Result<Listing, CohortError> {
+    if root.is_file() && start_of(root).is_ok_and(|start| sniff(&start).is_none()) {
+        let id = root.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        let source = ImageSource { id, place: Place::File(root.to_path_buf()) };
+        return Ok(Listing { sources: vec![source], ..Listing::default() });
+    }
+    // No file has the empty path, so nothing is left out as the labels table.
+    list(root, Path::new(""))
+}
+
 /// Walks through the folder `root`.
 fn walk(root: &Path, labels: &Path, found: &mut Found) -> Result<(), CohortError> {
     let labels = fs::canonicalize(labels).ok();

@@ -186,3 +186,23 @@ fn a_dicomdir_is_no_image_and_tells_what_is_missing() {
     let warnings = listing.warnings.join("\n");
     assert!(warnings.contains("DICOMDIR lists 2 files, and 1 of them are not there (IMAGES/B2)"), "{warnings}");
 }
+
+#[test]
+fn one_file_is_an_image_unless_it_is_an_archive() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).expect("a file");
+        path
+    };
+    let ids = |path: &Path| -> Vec<String> {
+        list_any(path).expect("a listing").sources.iter().map(|s| s.id().to_owned()).collect()
+    };
+    let film = file("film", b"picture");
+    assert_eq!(ids(&film), ["film"]);
+    assert_eq!(list_any(&film).expect("a listing").sources[0].read().expect("its bytes"), b"picture");
+    assert_eq!(ids(&file("export.zip", &zip_of(&[("a.png", b"picture"), ("b/c", b"other")]))), ["a.png", "b/c"]);
+    assert_eq!(ids(folder.path()), ["export.zip/a.png", "export.zip/b/c", "film"]);
+    assert!(list_any(&file("export.gz", b"\x1f\x8b\x08")).is_err());
+    assert!(list_any(&folder.path().join("nothing")).is_err());
+}

@@ -1,0 +1,189 @@
+//! What `compare` keeps of its first split: a model per approach and network, and the index of them.
+//!
+//! Model files are written first and the index last, so that an index names whole files only. Files of an earlier
+//! comparison that the new index does not name are removed: a study has no models that its tables do not show.
+
+use super::index::{
+    INDEX_FORMAT, KeptApproach, KeptModel, MODELS, ModelIndex, NetworkRecord, TrainingSet, recipe_sha256, sha256,
+    weights_sha256,
+};
+use super::space::EmbeddingSpace;
+use crate::cohort::Cohort;
+use crate::embed::{EmbeddingTable, Network};
+use crate::error::{Error, Result};
+use crate::evaluate::calibrate::LabelCalibration;
+use crate::study::Study;
+use crate::tune::training_hash;
+use chestnut_forest::{Features, Model, ModelFile, ModelInput};
+use std::collections::BTreeSet;
+
+/// One fitted approach.
+pub(crate) struct Kept {
+    /// As in the tables.
+    pub(crate) name: String,
+    /// Settings, for people.
+    pub(crate) settings: String,
+    /// In the order of the networks.
+    pub(crate) models: Vec<Model>,
+    /// Per label, why nothing could be learned.
+    pub(crate) untrained: Vec<Option<String>>,
+    /// Per label.
+    pub(crate) calibrations: Vec<LabelCalibration>,
+}
+
+/// Writes `kept` and its index; without any approach, removes what was there.
+///
+/// `training` are the rows of `cohort` that were learned from.
+///
+/// # Errors
+/// Any I/O error, naming the file, or a model that cannot be read back.
+pub(crate) fn write(
+    study: &Study,
+    cohort: &Cohort,
+    networks: &[Network],
+    tables: &[EmbeddingTable],
+    labels: &[String],
+    training: &[usize],
+    kept: Vec<Kept>,
+) -> Result<()> {
+    if kept.is_empty() {
+        return remove(study);
+    }
+    let settings = &study.settings;
+    let records: Vec<NetworkRecord> = networks.iter().zip(tables).map(|(n, t)| NetworkRecord::of(n, t.width)).collect();
+    let before = named(study);
+    let mut approaches = Vec::new();
+    for Kept { name, settings: described, models, untrained, calibrations } in kept {
+        let mut files = Vec::new();
+        for (at, (model, network)) in models.into_iter().zip(&records).enumerate() {
+            let input = ModelInput {
+                network: network.name.clone(),
+                weights_sha256: weights_sha256(&network.weights),
+                width: network.width,
+            };
+            let recipe = recipe_sha256(network, &settings.recipe, &settings.blank);
+            let problem = |e: chestnut_forest::ModelFileError| Error::Network {
+                network: network.name.clone(),
+                problem: format!("its model of {name} cannot be kept: {e}; compare with --no-models"),
+            };
+            let file = ModelFile::new(labels.to_vec(), recipe, vec![input], model).map_err(problem)?;
+            let bytes = file.to_bytes().map_err(problem)?;
+            // Numbered, because different names can be the same in a file name.
+            let path = format!("models/{}/{}-{}.json", plain(&name), at + 1, plain(&network.name));
+            study.write(&path, &bytes)?;
+            files.push(KeptModel { file: path, sha256: sha256(&bytes) });
+        }
+        approaches.push(KeptApproach { name, settings: described, models: files, untrained, calibrations });
+    }
+    let patients: Vec<&str> = cohort.images.iter().map(|i| i.patient.as_str()).collect();
+    let own_distances = EmbeddingSpace::new(tables).own_distances(&patients, settings.split.seed);
+    let index = ModelIndex {
+        format_version: INDEX_FORMAT,
+        chestnut: env!("CARGO_PKG_VERSION").to_owned(),
+        labels: labels.to_vec(),
+        networks: records,
+        recipe: settings.recipe.clone(),
+        blank: settings.blank.clone(),
+        training: TrainingSet {
+            images: training.len(),
+            patients: training.iter().map(|&i| patients[i]).collect::<BTreeSet<_>>().len(),
+            seed: settings.split.seed,
+            hash: training_hash(cohort, training),
+        },
+        cohort_hash: cohort_hash(cohort),
+        own_distances,
+        approaches,
+    };
+    let text = serde_json::to_string_pretty(&index).map_err(|e| Error::Request(e.to_string()))?;
+    study.write(MODELS, text.as_bytes())?;
+    let now: BTreeSet<&str> = index.approaches.iter().flat_map(|a| &a.models).map(|m| m.file.as_str()).collect();
+    before.iter().filter(|file| !now.contains(file.as_str())).try_for_each(|file| remove_file(study, file))
+}
+
+/// Removes the models of an earlier comparison: they are not those of the study's tables any more.
+///
+/// # Errors
+/// Any I/O error, naming the file.
+pub(crate) fn remove(study: &Study) -> Result<()> {
+    let files = named(study);
+    // The index first: what it names is there or it is not.
+    remove_file(study, MODELS)?;
+    files.iter().try_for_each(|file| remove_file(study, file))
+}
+
+/// Model files that the study's index names now; none if there is no index that can be read.
+fn named(study: &Study) -> Vec<String> {
+    let index = ModelIndex::read(study);
+    index.map_or_else(|_| Vec::new(), |i| i.approaches.into_iter().flat_map(|a| a.models).map(|m| m.file).collect())
+}
+
+fn remove_file(study: &Study, name: &str) -> Result<()> {
+    let path = study.path(name);
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// The first network whose embeddings are means over several looks at each image (`embed --tta`, as the manifest notes):
+/// `predict` looks once, so that its embeddings would not be those that were learned from.
+pub(crate) fn augmented<'a>(study: &Study, networks: &'a [Network]) -> Option<&'a Network> {
+    let manifest = study.manifest();
+    let record = |n: &Network| manifest.stages.get(&format!("embed {}", n.name)).cloned();
+    networks.iter().find(|n| record(n).is_some_and(|stage| stage.facts.contains_key("tta")))
+}
+
+/// Identity of a cohort's images.
+pub(crate) fn cohort_hash(cohort: &Cohort) -> String {
+    let all: Vec<usize> = (0..cohort.images.len()).collect();
+    training_hash(cohort, &all)
+}
+
+/// Probabilities of a kept model, `[row][label]`.
+///
+/// # Errors
+/// If the features are not those of its network.
+pub(crate) fn probabilities(model: &Model, features: &Features) -> Result<Vec<f64>> {
+    Ok(match model {
+        Model::Forest(forest) => forest.predict(features)?,
+        Model::LinearProbe(probe) => probe.predict(features)?,
+        Model::SingleForests(forests) => {
+            let columns: Vec<Vec<f64>> =
+                forests.iter().map(|f| f.predict(features)).collect::<std::result::Result<_, _>>()?;
+            (0..features.rows()).flat_map(|row| columns.iter().map(move |c| c[row])).collect()
+        }
+    })
+}
+
+/// A name that is safe in a file name: "Embeddings + RF" is embeddings-rf.
+fn plain(name: &str) -> String {
+    let parts = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
+    parts.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chestnut_forest::{Forest, Labels, Params};
+
+    #[test]
+    fn names_are_safe_in_file_names() {
+        assert_eq!(plain("Embeddings + RF"), "embeddings-rf");
+        assert_eq!(plain("../../seeded:DenseNet121"), "seeded-densenet121");
+    }
+
+    #[test]
+    fn single_forests_stand_side_by_side() {
+        let features = Features::new((0..40).map(|i| (i % 7) as f32).collect(), 2).expect("finite");
+        let truth: Vec<_> = (0..40).map(|i| Some(features.row(i / 2)[i % 2] > 3.0)).collect();
+        let labels = Labels::new(&truth, 2).expect("whole");
+        let params = Params::decision_tree(0);
+        let single = chestnut_forest::fit_single(&features, &labels, &params).expect("fits");
+        let both = probabilities(&Model::SingleForests(single.clone()), &features).expect("predicts");
+        for (k, forest) in single.iter().enumerate() {
+            let alone = probabilities(&Model::Forest(Forest::clone(forest)), &features).expect("predicts");
+            assert!(alone.iter().enumerate().all(|(row, p)| both[row * 2 + k] == *p));
+        }
+        assert!(both.chunks(2).any(|row| row[0] != row[1]), "the labels differ, else this shows nothing");
+    }
+}
