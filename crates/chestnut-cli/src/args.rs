@@ -10,6 +10,7 @@ use crate::commands::explain_pixels::Pixels;
 use crate::commands::ingest::Ingest;
 use crate::commands::models::Models;
 use crate::commands::phantom::Phantom;
+use crate::commands::pretrain::Pretrain;
 use crate::commands::tune::Tune;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ pub(crate) enum Command {
     Compare(Compare),
     Demo(Demo),
     Phantom(Phantom),
+    Pretrain(Box<Pretrain>),
     #[command(subcommand)]
     Models(Models),
     Bench(Bench),

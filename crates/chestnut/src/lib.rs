@@ -16,6 +16,7 @@
 //! | [`evaluate`] | AUC with intervals |
 //! | [`mod@compare`] | all of it on one split |
 //! | [`report`] | tables, figures, HTML |
+//! | [`mod@pretrain`] | teaching a whole network on a labelled collection |
 //!
 //! For research only. Nothing in this library prints or touches a network connection.
 
@@ -30,6 +31,7 @@ pub mod fs;
 pub mod image;
 pub mod lock;
 pub mod phantom;
+pub mod pretrain;
 pub mod report;
 pub mod study;
 pub mod transfer;

@@ -10,6 +10,7 @@ pub(crate) mod explain_pixels;
 pub(crate) mod ingest;
 pub(crate) mod models;
 pub(crate) mod phantom;
+pub(crate) mod pretrain;
 pub(crate) mod tune;
 
 use crate::args::Store;

@@ -255,7 +255,12 @@ pub(super) mod tests {
             let cells = vec![if positive { Cell::Positive } else { Cell::Negative }];
             Sample { file: folder.join(&id), id, patient: format!("p{i}"), part: None, cells }
         });
-        TrainingSet { name: "films".into(), labels: vec!["Bright".into()], samples: samples.collect(), notes: Vec::new() }
+        TrainingSet {
+            name: "films".into(),
+            labels: vec!["Bright".into()],
+            samples: samples.collect(),
+            notes: Vec::new(),
+        }
     }
 
     fn recipe(size: usize) -> Recipe {

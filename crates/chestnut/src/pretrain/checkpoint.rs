@@ -89,7 +89,10 @@ impl Checkpoint {
         };
         let contents = read_safetensors(path).map_err(|e| wrong(e.to_string()))?;
         let text = |key: &str| {
-            contents.metadata.get(key).ok_or_else(|| wrong(format!("is no checkpoint of a pretraining: {key} is missing")))
+            contents
+                .metadata
+                .get(key)
+                .ok_or_else(|| wrong(format!("is no checkpoint of a pretraining: {key} is missing")))
         };
         let made: Settings = serde_json::from_str(text(SETTINGS)?).map_err(|e| wrong(e.to_string()))?;
         settings.same_as(&made).map_err(&wrong)?;
@@ -128,7 +131,15 @@ mod tests {
             aucs: vec![Some(1.0 / 3.0), None],
         };
         Checkpoint {
-            place: Place { epoch: 1, batch: 7, taken: 7, loss: 2.0 / 7.0, step: 31, history: vec![record], log_bytes: 99 },
+            place: Place {
+                epoch: 1,
+                batch: 7,
+                taken: 7,
+                loss: 2.0 / 7.0,
+                step: 31,
+                history: vec![record],
+                log_bytes: 99,
+            },
             state: State { weights: tensors(1.1), mean: tensors(-0.3), square: tensors(1e-30), step: 31 },
             average: Some(tensors(0.7)),
         }

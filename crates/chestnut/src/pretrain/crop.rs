@@ -2,7 +2,7 @@
 //!
 //! Template matching as published for CheXpert (Ye et al. 2020; Pham et al. 2021): of all positions of a 224 window in the
 //! 256 square, the one with the highest normalised cross-correlation with a mean image. Ties go to the first position.
-//! Inference shows the whole image; what that costs is measured, not assumed (`docs/pretrain.md`).
+//! `embed` shows a network the whole image (`docs/pretrain.md` says what follows).
 
 use super::cache::Cache;
 use super::error::{PretrainError, Result};
@@ -229,8 +229,7 @@ mod tests {
         let (side, size) = (8, 5);
         let image: Vec<u8> = (0..64).map(|i| texture(i % 8, i / 8)).collect();
         let (sums, squares) = (integral(&image, side, |v| v), integral(&image, side, |v| v * v));
-        let inside: Vec<u64> =
-            (0..25).map(|i| u64::from(image[(2 + i / size) * side + 1 + i % size])).collect();
+        let inside: Vec<u64> = (0..25).map(|i| u64::from(image[(2 + i / size) * side + 1 + i % size])).collect();
         assert_eq!(window(&sums, side, 2, 1, size), inside.iter().sum::<u64>());
         assert_eq!(window(&squares, side, 2, 1, size), inside.iter().map(|v| v * v).sum::<u64>());
         let (a, b): (Vec<f32>, Vec<f32>) = (0..37).map(|i| (i as f32, (i % 5) as f32)).unzip();

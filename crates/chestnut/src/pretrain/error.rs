@@ -109,7 +109,7 @@ pub type Result<T> = std::result::Result<T, PretrainError>;
 
 impl PretrainError {
     /// Wraps an I/O error with the file it happened to.
-    pub(super) fn io(path: &Path) -> impl Fn(std::io::Error) -> Self {
+    pub(super) fn io(path: &Path) -> impl Fn(std::io::Error) -> Self + use<> {
         let path = path.to_path_buf();
         move |source| Self::Io { path: path.clone(), source }
     }

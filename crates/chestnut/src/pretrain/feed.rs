@@ -113,8 +113,7 @@ pub(super) mod tests {
     /// Twelve films, four of them to judge by.
     pub(in super::super) fn data(folder: &Path) -> Data {
         let set = films(folder, 12);
-        let cache =
-            Cache::open(folder, &set, &Recipe { size: 36, ..Recipe::default() }, &|_, _| {}).expect("a cache");
+        let cache = Cache::open(folder, &set, &Recipe { size: 36, ..Recipe::default() }, &|_, _| {}).expect("a cache");
         let policies =
             Policies { uncertain: Uncertain::Ignore, blank: Blank::Ignore, propagate: false, conditional: false };
         Data {

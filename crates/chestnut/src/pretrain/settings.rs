@@ -82,7 +82,7 @@ impl Settings {
         if self.ema.is_some_and(|d| !(d > 0.0 && d < 1.0)) {
             return Err("--ema must lie between 0 and 1, such as 0.999".into());
         }
-        if !(self.update.weight_decay >= 0.0 && self.update.weight_decay < 1.0) {
+        if !(0.0..1.0).contains(&self.update.weight_decay) {
             return Err(format!("--weight-decay is {}; give a number from 0 to 1", self.update.weight_decay));
         }
         if let Shape::Steps { factor } | Shape::Plateau { factor, .. } = self.schedule.shape

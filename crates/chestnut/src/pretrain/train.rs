@@ -12,7 +12,7 @@ use super::journal::Journal;
 use super::judge::{Judged, judge};
 use super::schedule;
 use super::settings::Settings;
-use super::{BEST_FILE, CURVE_FILE, Event, Every, LAST_FILE, LOG_FILE};
+use super::{BEST_FILE, CURVE_FILE, Event, Every, LAST_FILE, LOG_FILE, SETTINGS_FILE};
 use crate::fs::write_atomic;
 use crate::report::learning_curve::learning_curve;
 use chestnut_train::{Batch, Learner, State, TrainError};
@@ -63,6 +63,9 @@ impl Run<'_> {
             let average = if self.settings.ema.is_some() { Some(learner.state()?.weights) } else { None };
             (Place::default(), average)
         };
+        // Only now: the settings of an earlier run must not be overwritten by a request that was refused.
+        let text = serde_json::to_string_pretty(self.settings).map_err(|e| PretrainError::Request(e.to_string()))?;
+        write_atomic(&self.folder.join(SETTINGS_FILE), text.as_bytes()).map_err(PretrainError::Write)?;
         let journal = Journal::open(&self.folder.join(LOG_FILE), place.log_bytes)?;
         let mut going = Going { place, average, journal, saved: Instant::now() };
         while going.place.epoch < self.settings.epochs && !self.waited_enough(&going.place.history) {

@@ -93,19 +93,17 @@ impl Sheet {
                 Meaning::Uncertain => Cell::Uncertain,
             });
         }
-        match text.parse::<f64>() {
-            Ok(v) if v == 1.0 => Ok(Cell::Positive),
-            Ok(v) if v == 0.0 => Ok(Cell::Negative),
-            Ok(v) if v == -1.0 => Ok(Cell::Uncertain),
-            _ => {
-                let short: String = text.chars().take(40).collect();
-                let column = &self.table.header[column];
-                let problem = format!(
-                    "{column} is {short:?}; a label is 1, 0, -1 (uncertain), blank or a word that the label set explains"
-                );
-                Err(self.fault(row, problem))
-            }
+        let value = text.parse::<f64>().ok();
+        let known = [(1.0, Cell::Positive), (0.0, Cell::Negative), (-1.0, Cell::Uncertain)];
+        if let Some(&(_, cell)) = known.iter().find(|(number, _)| value == Some(*number)) {
+            return Ok(cell);
         }
+        let short: String = text.chars().take(40).collect();
+        let column = &self.table.header[column];
+        let problem = format!(
+            "{column} is {short:?}; a label is 1, 0, -1 (uncertain), blank or a word that the label set explains"
+        );
+        Err(self.fault(row, problem))
     }
 }
 
