@@ -9,13 +9,14 @@ use common::Scratch;
 /// Widest line of help.
 const WIDTH: usize = 100;
 
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 15] = [
     &["ingest"],
     &["embed"],
     &["tune"],
     &["compare"],
     &["demo"],
     &["phantom"],
+    &["pretrain"],
     &["models"],
     &["models", "add"],
     &["models", "list"],
@@ -42,7 +43,9 @@ fn every_command_has_help() {
 #[test]
 fn the_main_commands_show_examples_that_can_be_copied() {
     let s = Scratch::new();
-    for command in [&["ingest"][..], &["embed"], &["tune"], &["compare"], &["phantom"], &["models", "add"]] {
+    for command in
+        [&["ingest"][..], &["embed"], &["tune"], &["compare"], &["phantom"], &["pretrain"], &["models", "add"]]
+    {
         let run = s.chestnut(&[command, &["--help"]].concat()).ends(0);
         let (_, examples) = run.out.split_once("Example").unwrap_or_else(|| panic!("no example\n{run}"));
         let start = format!("  chestnut {} ", command.join(" "));

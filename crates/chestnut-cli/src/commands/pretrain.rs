@@ -17,6 +17,7 @@ use chestnut::pretrain::targets::{Blank, Policies, Uncertain};
 use chestnut::pretrain::{self, Every, MISSING_FILE, Publication, Request, Settings, Start};
 use chestnut::study::read_text;
 use chestnut::train::{Adam, Cpu, Learner, Update};
+use chestnut_zoo::store::{self, StoreError};
 use clap::{Args, ValueEnum};
 use live::Live;
 use std::path::{Path, PathBuf};
@@ -30,14 +31,15 @@ const CHEXPERT: &str = "chexpert";
 /// Train a whole network on a labelled collection of radiographs; an interrupted run goes on where it was.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  chestnut pretrain CheXpert-v1.0-small/train.csv --images . --set chexpert -o run --net densenet121 --name mine
-  chestnut pretrain Data_Entry_2017.csv --images nih/ --set nih14 -o run --uncertain ignore --name nih
-  chestnut pretrain labels.csv --images images/ --labels Normal,Pneumonia -o run --size 128 --init densenet121-imagenet \\
-    --schedule cosine --epochs 10 --rotation 7 --scale 0.02 --name kids --half
+  chestnut pretrain labels.csv --images images/ --labels Normal,Pneumonia -o run --name mine
+  chestnut pretrain CheXpert-v1.0-small/train.csv --images . --set chexpert -o run --name mine
+  chestnut pretrain Data_Entry_2017.csv --images nih/ --set nih14 -o run --init imagenet
+  chestnut pretrain labels.csv --images images/ --labels Edema -o run --schedule cosine --epochs 10
 
-Without further options it trains as published: Adam at 1e-4, divided by 10 after each epoch, batch 64. Early stopping, the
-best weights and all AUCs go by patients that are never learned from. The run's folder holds last.safetensors (to go on
-from), best.safetensors, log.jsonl and learning_curve.svg; with --name the best weights go into the model store.")]
+Without further options it trains as published: Adam at 1e-4, divided by 10 after each epoch,
+batch 64. Early stopping, the best weights and all AUCs go by patients that are never learned from.
+The run's folder holds last.safetensors (to go on from), best.safetensors, log.jsonl and
+learning_curve.svg; with --name the best weights go into the model store.")]
 pub(crate) struct Pretrain {
     /// Table with one row per image.
     pub(crate) table: PathBuf,
@@ -71,12 +73,6 @@ pub(crate) struct Pretrain {
     /// Layers that stay as they are, by the beginning of their names; `backbone` is all but the head.
     #[arg(long, value_delimiter = ',')]
     pub(crate) freeze: Vec<String>,
-    #[command(flatten)]
-    pub(crate) columns: Columns,
-    #[command(flatten)]
-    pub(crate) input: Input,
-    #[command(flatten)]
-    pub(crate) optimiser: Optimiser,
     /// Seed of all draws.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
@@ -91,6 +87,13 @@ pub(crate) struct Pretrain {
     pub(crate) checkpoint_batches: Option<usize>,
     #[command(flatten)]
     pub(crate) store: Store,
+    // Headings hold for what follows them, so these come last.
+    #[command(flatten)]
+    pub(crate) columns: Columns,
+    #[command(flatten)]
+    pub(crate) input: Input,
+    #[command(flatten)]
+    pub(crate) optimiser: Optimiser,
 }
 
 /// What of the table is used, and what its cells mean.
@@ -276,6 +279,7 @@ pub(crate) fn run(a: &Pretrain) -> anyhow::Result<Outcome> {
     if !(a.checkpoint_minutes > 0.0 && a.checkpoint_minutes <= 10_000.0) {
         bail!("--checkpoint-minutes is {}; give minutes above 0", a.checkpoint_minutes);
     }
+    check_name(a, &models)?;
     let set = read_set(a)?;
     eprintln!("{} images, {} labels: {}", set.samples.len(), set.labels.len(), set.labels.join(", "));
     set.notes.iter().for_each(|note| eprintln!("  {note}"));
@@ -321,6 +325,16 @@ pub(crate) fn run(a: &Pretrain) -> anyhow::Result<Outcome> {
         ),
     }
     Ok(outcome)
+}
+
+/// A name that cannot be used should not be found out after the training.
+fn check_name(a: &Pretrain, models: &Path) -> anyhow::Result<()> {
+    let Some(name) = &a.name else { return Ok(()) };
+    match store::record(models, name) {
+        Ok(_) if !a.replace => Err(StoreError::Exists(name.clone()).into()),
+        Err(e @ StoreError::Name(_)) => Err(e.into()),
+        _ => Ok(()),
+    }
 }
 
 fn read_set(a: &Pretrain) -> anyhow::Result<TrainingSet> {
