@@ -2,6 +2,7 @@
 
 use super::error::Result;
 use super::{Finished, best_weights};
+use chestnut_zoo::read::HeadHint;
 use chestnut_zoo::store::{self, AddOptions, ModelRecord};
 use chestnut_zoo::{Activation, Architecture};
 use std::path::Path;
@@ -26,16 +27,14 @@ pub struct Publication {
 pub fn publish(folder: &Path, finished: &Finished, models: &Path, how: &Publication) -> Result<ModelRecord> {
     let settings = &finished.settings;
     let architecture = settings.network.parse::<Architecture>().map_err(super::PretrainError::Request)?;
-    let mut options = AddOptions {
+    let options = AddOptions {
+        head: HeadHint { labels: Some(settings.labels.clone()), activations: Some(vec![Activation::Sigmoid]) },
         standardisation: Some(settings.standardisation.clone()),
         input_size: Some(settings.size),
         licence: how.licence.clone(),
         half: how.half,
         replace: how.replace,
         notes: finished.notes.clone(),
-        ..AddOptions::default()
     };
-    options.head.labels = Some(settings.labels.clone());
-    options.head.activations = Some(vec![Activation::Sigmoid]);
     Ok(store::add(models, &best_weights(folder), &how.name, Some(architecture), &options)?)
 }

@@ -123,6 +123,8 @@ pub(super) fn trained(graph: &Graph, freeze: &[String]) -> Result<Trained> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chestnut_zoo::Activation;
+    use chestnut_zoo::read::HeadHint;
     use chestnut_zoo::read::safetensors::write_safetensors;
     use chestnut_zoo::store::AddOptions;
     use std::collections::BTreeMap;
@@ -158,9 +160,8 @@ mod tests {
         let file = folder.path().join("source.safetensors");
         let stored = weights::seeded(&graph(), 3);
         write_safetensors(&file, &stored, &BTreeMap::new(), false).expect("written");
-        let mut options = AddOptions::default();
-        options.head.labels = Some(vec!["A".into()]);
-        options.head.activations = Some(vec![chestnut_zoo::Activation::Sigmoid]);
+        let head = HeadHint { labels: Some(vec!["A".into()]), activations: Some(vec![Activation::Sigmoid]) };
+        let options = AddOptions { head, ..AddOptions::default() };
         let models = folder.path().join("models");
         store::add(&models, &file, "mine", None, &options).expect("fits");
         let start = Start::Model { models, name: "mine".into() };

@@ -71,7 +71,7 @@ pub fn parents(labels: &[String]) -> Vec<Option<usize>> {
     let place = |name: &str| labels.iter().position(|l| l == name);
     labels
         .iter()
-        .map(|label| PARENTS.iter().find(|(child, _)| child == label).and_then(|(_, parent)| place(parent)))
+        .map(|label| PARENTS.iter().find(|&&(child, _)| child == label).and_then(|&(_, parent)| place(parent)))
         .collect()
 }
 
