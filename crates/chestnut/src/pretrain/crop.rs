@@ -6,9 +6,11 @@
 
 use super::cache::Cache;
 use super::error::{PretrainError, Result};
+use crate::fs::{to_hex, write_atomic};
 use crate::image::{self, recipe::Recipe};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// Sums kept side by side, so that they can be formed at once.
@@ -166,6 +168,53 @@ fn too_large(size: usize, side: usize) -> PretrainError {
     ))
 }
 
+/// As [`offsets`], kept in `folder` for the next start with the same images and template: with 33 x 33 positions an image
+/// takes about as long as decoding it.
+///
+/// # Errors
+/// As [`offsets`], or if the file cannot be written.
+pub fn kept_offsets(
+    folder: &Path,
+    cache: &Cache,
+    rows: &[usize],
+    size: usize,
+    template: Option<&Template>,
+    progress: &dyn Fn(usize, usize),
+) -> Result<Vec<Offset>> {
+    let Some(template) = template.filter(|_| cache.side() > size) else {
+        return offsets(cache, rows, size, None, progress);
+    };
+    let mut hash = Sha256::new();
+    hash.update(format!("windows of {size} pixels in {}\n", cache.key()));
+    template.values.iter().for_each(|v| hash.update(v.to_le_bytes()));
+    rows.iter().for_each(|&row| hash.update((row as u64).to_le_bytes()));
+    let key = to_hex(&hash.finalize());
+    let path = folder.join(format!("windows-{}.bin", &key[..16]));
+    if let Some(found) = read_offsets(&path, &key, cache.there().len(), cache.side() - size)? {
+        return Ok(found);
+    }
+    let all = offsets(cache, rows, size, Some(template), progress)?;
+    let mut bytes = key.into_bytes();
+    all.iter().flatten().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
+    write_atomic(&path, &bytes).map_err(PretrainError::Write)?;
+    Ok(all)
+}
+
+/// The offsets of a file that is whole and of this key; any other is as good as none.
+fn read_offsets(path: &Path, key: &str, images: usize, margin: usize) -> Result<Option<Vec<Offset>>> {
+    let failed = PretrainError::io(path);
+    let wanted = key.len() + images * size_of::<Offset>();
+    if !std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() == wanted as u64) {
+        return Ok(None);
+    }
+    let bytes = std::fs::read(path).map_err(failed)?;
+    let Some(values) = bytes.strip_prefix(key.as_bytes()) else { return Ok(None) };
+    let number = |b: &[u8]| u16::from_le_bytes([b[0], b[1]]);
+    let all: Vec<Offset> = values.chunks_exact(4).map(|b| [number(&b[..2]), number(&b[2..])]).collect();
+    let fits = all.len() == images && all.iter().flatten().all(|&v| usize::from(v) <= margin);
+    Ok(fits.then_some(all))
+}
+
 /// Sums over all rectangles that begin at the top left: `(side + 1)` squared values.
 fn integral(image: &[u8], side: usize, value: impl Fn(u64) -> u64) -> Vec<u64> {
     let width = side + 1;
@@ -248,5 +297,17 @@ mod tests {
         assert_eq!((found[1], found[3]), ([4, 4], [4, 4]), "not asked for: the middle");
         assert_eq!(found[0][0], 4, "the step between dark and bright lies where the mean has it");
         assert!(offsets(&cache, &[0], 64, None, &|_, _| {}).is_err());
+        // Kept for the next start, and made anew where the file is damaged.
+        let place = |quiet: bool| {
+            let progress = |_: usize, _: usize| assert!(!quiet, "nothing to place");
+            kept_offsets(folder.path(), &cache, &[0, 2], 32, Some(&template), &progress).expect("placed")
+        };
+        assert_eq!((place(false), place(true)), (found.clone(), found.clone()));
+        let mut files = std::fs::read_dir(folder.path()).expect("listed").flatten();
+        let file = files.find(|f| f.file_name().to_string_lossy().starts_with("windows-")).expect("kept").path();
+        let mut bytes = std::fs::read(&file).expect("read");
+        bytes[64] = 9;
+        std::fs::write(&file, &bytes).expect("written");
+        assert_eq!(place(false), found, "an offset beyond the margin");
     }
 }

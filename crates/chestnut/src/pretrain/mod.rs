@@ -276,7 +276,7 @@ fn prepare(
     };
     let rows: Vec<usize> = dealt.train.iter().chain(&dealt.validation).copied().collect();
     let placed = |done, all| report(&Event::Cropped { done, all });
-    let offsets = crop::offsets(&cache, &rows, settings.size, template.as_ref(), &placed)?;
+    let offsets = crop::kept_offsets(&request.cache, &cache, &rows, settings.size, template.as_ref(), &placed)?;
     let mut targets = Targets::new(set, &settings.policies, settings.seed);
     if settings.positive_weights {
         targets.balance(&dealt.train);
