@@ -25,7 +25,7 @@ use std::time::Duration;
 
 /// Side of the cached images over that of the input: 256 for 224, as published.
 const CACHE_SHARE: (usize, usize) = (8, 7);
-/// Name of the set whose blanks are negatives, as published.
+/// Name of the set whose blanks are negatives and whose -1 are smoothed ones, as published.
 const CHEXPERT: &str = "chexpert";
 
 /// Train a whole network on a labelled collection of radiographs; an interrupted run goes on where it was.
@@ -124,9 +124,9 @@ pub(crate) struct Columns {
     /// Share of the images to judge by, whole patients.
     #[arg(long, default_value_t = 0.1)]
     pub(crate) validation: f64,
-    /// What -1 becomes.
-    #[arg(long, value_enum, default_value_t = UncertainArg::Ignore)]
-    pub(crate) uncertain: UncertainArg,
+    /// What -1 becomes [default: ones-smoothed for chexpert, as published; else ignore].
+    #[arg(long, value_enum)]
+    pub(crate) uncertain: Option<UncertainArg>,
     /// What an empty cell becomes [default: zeros for chexpert, ignore for csv].
     #[arg(long, value_enum)]
     pub(crate) blank: Option<BlankArg>,
@@ -393,11 +393,13 @@ fn request(a: &Pretrain, set: TrainingSet, models: &Path) -> anyhow::Result<Requ
         None => Crop::Template,
     };
     let uncertain = match c.uncertain {
-        UncertainArg::Ignore => Uncertain::Ignore,
-        UncertainArg::Zeros => Uncertain::Zeros,
-        UncertainArg::Ones => Uncertain::Ones,
-        UncertainArg::OnesSmoothed => Uncertain::OnesSmoothed,
-        UncertainArg::ZerosSmoothed => Uncertain::ZerosSmoothed,
+        Some(UncertainArg::Ignore) => Uncertain::Ignore,
+        Some(UncertainArg::Zeros) => Uncertain::Zeros,
+        Some(UncertainArg::Ones) => Uncertain::Ones,
+        Some(UncertainArg::OnesSmoothed) => Uncertain::OnesSmoothed,
+        Some(UncertainArg::ZerosSmoothed) => Uncertain::ZerosSmoothed,
+        None if set.name == CHEXPERT => Uncertain::OnesSmoothed,
+        None => Uncertain::Ignore,
     };
     let blank = match c.blank {
         Some(BlankArg::Ignore) => Blank::Ignore,

@@ -1,7 +1,8 @@
 //! Where in the cached square the network looks: the whole of it, its centre, or where it best matches a template.
 //!
-//! Template matching as published for CheXpert (Ye et al. 2020; Pham et al. 2021): of all positions of a 224 window in the
-//! 256 square, the one with the highest normalised cross-correlation with a mean image. Ties go to the first position.
+//! Template matching as the paper names it for CheXpert (section 2.2, after Pham et al., arXiv 1911.06475): of all
+//! positions of a 224 window in the 256 square, the one with the highest normalised cross-correlation with a template.
+//! Template and similarity are not published (protocol 2); ours is the mean training image. Ties go to the first position.
 //! `embed` shows a network the whole image (`docs/pretrain.md` says what follows).
 
 use super::cache::Cache;

@@ -1,7 +1,7 @@
 //! From a table's cells to what the loss wants: a target and a weight per image and label.
 //!
-//! What a blank or an uncertain cell means is a choice that changes the network (Irvin et al. 2019, section 4; Pham et al.
-//! 2021, section 3), so it is named, and drawn values depend on seed, image and label only. Validation counts plain cells
+//! What a blank or an uncertain cell means is a choice that changes the network (Irvin et al. 2019; Pham et al., arXiv
+//! 1911.06475), so it is named, and drawn values depend on seed, image and label only. Validation counts plain cells
 //! alone: an uncertain cell is no truth, whatever it taught.
 
 use super::set::{Cell, TrainingSet};
@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 /// Largest weight of a positive term: a label with five positives must not drown the others.
 pub const MAX_POSITIVE_WEIGHT: f32 = 50.0;
-/// Range of a smoothed one (Pham et al. 2021, section 3.3).
+/// Range of a smoothed one (Pham et al.; the paper's networks, protocol 1.1).
 const SMOOTH_ONE: (f64, f64) = (0.55, 0.85);
-/// Range of a smoothed zero (the same).
+/// Range of a smoothed zero (Pham et al.).
 const SMOOTH_ZERO: (f64, f64) = (0.0, 0.3);
 
 /// What -1 becomes.
@@ -50,12 +50,12 @@ pub struct Policies {
     pub blank: Blank,
     /// A present child makes its parents present (CheXpert's tree).
     pub propagate: bool,
-    /// A child is learned only where its parent is present (Pham et al. 2021, section 3.2), and judged by the product
+    /// A child is learned only where its parent is present (Pham et al.), and judged by the product
     /// along its path.
     pub conditional: bool,
 }
 
-/// CheXpert's tree (Irvin et al. 2019, figure 1): child and parent.
+/// CheXpert's tree (Irvin et al. 2019; protocol 1.1): child and parent. Pneumonia is an opacity through consolidation.
 const PARENTS: [(&str, &str); 6] = [
     ("Cardiomegaly", "Enlarged Cardiomediastinum"),
     ("Edema", "Lung Opacity"),
