@@ -11,6 +11,7 @@ use crate::commands::ingest::Ingest;
 use crate::commands::models::Models;
 use crate::commands::phantom::Phantom;
 use crate::commands::predict::Predict;
+use crate::commands::pretrain::Pretrain;
 use crate::commands::tune::Tune;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -45,6 +46,7 @@ pub(crate) enum Command {
     Predict(Predict),
     Demo(Demo),
     Phantom(Phantom),
+    Pretrain(Box<Pretrain>),
     #[command(subcommand)]
     Models(Models),
     Bench(Bench),

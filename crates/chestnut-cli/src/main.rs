@@ -49,6 +49,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Predict(a) => commands::predict::run(&a),
         Command::Demo(a) => commands::demo::run(&a),
         Command::Phantom(a) => commands::phantom::run(&a),
+        Command::Pretrain(a) => commands::pretrain::run(&a),
         Command::Explain(a) => commands::explain::run(&a),
         Command::Pixels(a) => commands::explain_pixels::run(&a.file, a.output.as_deref()),
         Command::Doctor(a) => commands::doctor::run(&a),

@@ -9,7 +9,7 @@ use common::Scratch;
 /// Widest line of help.
 const WIDTH: usize = 100;
 
-const COMMANDS: [&[&str]; 15] = [
+const COMMANDS: [&[&str]; 16] = [
     &["ingest"],
     &["embed"],
     &["tune"],
@@ -17,6 +17,7 @@ const COMMANDS: [&[&str]; 15] = [
     &["predict"],
     &["demo"],
     &["phantom"],
+    &["pretrain"],
     &["models"],
     &["models", "add"],
     &["models", "list"],
@@ -44,7 +45,7 @@ fn every_command_has_help() {
 fn the_main_commands_show_examples_that_can_be_copied() {
     let s = Scratch::new();
     for command in
-        [&["ingest"][..], &["embed"], &["tune"], &["compare"], &["predict"], &["phantom"], &["models", "add"]]
+        [&["ingest"][..], &["embed"], &["tune"], &["compare"], &["predict"], &["phantom"], &["pretrain"], &["models", "add"]]
     {
         let run = s.chestnut(&[command, &["--help"]].concat()).ends(0);
         let (_, examples) = run.out.split_once("Example").unwrap_or_else(|| panic!("no example\n{run}"));

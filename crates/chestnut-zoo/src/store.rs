@@ -49,6 +49,8 @@ pub struct AddOptions {
     pub half: bool,
     /// Replace a network of the same name.
     pub replace: bool,
+    /// Sentences for the record beside those that reading gives, such as how the network was trained.
+    pub notes: Vec<String>,
 }
 
 /// Why the store cannot do what was asked.
@@ -155,6 +157,7 @@ pub fn add(
     };
     let (format, saved_input_size, recorded) = (source.format, source.input_size, source.recorded.clone());
     let mut fitted = source.fit(architecture, &options.head).map_err(failed)?;
+    fitted.notes.extend(options.notes.iter().cloned());
     let channels = fitted.graph.input_channels();
     let input_size = options.input_size.unwrap_or(DEFAULT_INPUT_SIZE);
     fitted.graph.shapes(input_size, input_size).map_err(|e| StoreError::Unusable(e.to_string()))?;
@@ -427,8 +430,10 @@ mod tests {
 
         let error = add(&store, &file, "mine", None, &AddOptions::default()).expect_err("taken");
         assert!(matches!(error, StoreError::Exists(_)));
-        let options = AddOptions { replace: true, input_size: Some(256), ..AddOptions::default() };
-        assert_eq!(add(&store, &file, "mine", None, &options).expect("replaced").input_size, 256);
+        let notes = vec!["trained on phantoms".to_owned()];
+        let options = AddOptions { replace: true, input_size: Some(256), notes, ..AddOptions::default() };
+        let replaced = add(&store, &file, "mine", None, &options).expect("replaced");
+        assert_eq!((replaced.input_size, replaced.notes.contains(&options.notes[0])), (256, true));
         assert_eq!(fs::read_dir(&store).expect("listed").count(), 1);
 
         // A weight file of the store is itself a source, and keeps its head.

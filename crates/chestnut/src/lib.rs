@@ -17,6 +17,7 @@
 //! | [`mod@compare`] | all of it on one split |
 //! | [`predict`] | the models of a comparison on new images |
 //! | [`report`] | tables, figures, HTML |
+//! | [`mod@pretrain`] | teaching a whole network on a labelled collection |
 //!
 //! For research only. Nothing in this library prints or touches a network connection.
 
@@ -32,6 +33,7 @@ pub mod image;
 pub mod lock;
 pub mod phantom;
 pub mod predict;
+pub mod pretrain;
 pub mod report;
 pub mod study;
 pub mod transfer;

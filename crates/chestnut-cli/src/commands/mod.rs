@@ -11,6 +11,7 @@ pub(crate) mod ingest;
 pub(crate) mod models;
 pub(crate) mod phantom;
 pub(crate) mod predict;
+pub(crate) mod pretrain;
 pub(crate) mod tune;
 
 use crate::args::Store;

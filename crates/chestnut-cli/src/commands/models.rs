@@ -118,6 +118,7 @@ fn add(a: &ModelsAdd) -> anyhow::Result<Outcome> {
         licence: a.licence.clone(),
         half: false,
         replace: a.replace,
+        notes: Vec::new(),
     };
     let folder = models_folder(&a.store)?;
     let record = store::add(&folder, &a.file, &a.name, architecture, &options)?;

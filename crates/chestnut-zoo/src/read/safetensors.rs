@@ -298,6 +298,20 @@ mod tests {
     }
 
     #[test]
+    fn half_precision_rounds_to_nearest_and_ties_to_even() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("w.safetensors");
+        // F16 keeps 10 bits after the point: 2^-11 lies half way between two values.
+        let (step, half) = (1.0 / 1024.0, 1.0 / 2048.0_f32);
+        let data = vec![1.0 + half, 1.0 + 3.0 * half, 1.0 + half * 1.01, -1.0 - half, 6.0e-8, 65504.0];
+        let weights = BTreeMap::from([("a.kernel".to_owned(), Tensor { shape: vec![1, 6], data })]);
+        write_safetensors(&path, &weights, &BTreeMap::new(), true).expect("written");
+        let read = read_safetensors(&path).expect("read");
+        let least = 1.0 / (1 << 24) as f32;
+        assert_eq!(read.tensors["a.kernel"].data, [1.0, 1.0 + 2.0 * step, 1.0 + step, -1.0, least, 65504.0]);
+    }
+
+    #[test]
     fn every_truncation_is_an_error() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("w.safetensors");

@@ -8,6 +8,7 @@ pub(crate) mod example;
 pub mod figures;
 pub mod grid_figure;
 mod html;
+pub mod learning_curve;
 mod svg;
 
 pub use html::{Pictures, html};

@@ -1,0 +1,109 @@
+//! `chestnut pretrain` as a whole process: a network is taught, found by `embed`, and a kill changes no bit.
+
+#![allow(missing_docs)]
+
+mod common;
+
+use common::Scratch;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// A small run on the phantoms: the arguments after the folder of the run.
+const SMALL: [&str; 20] = [
+    "phantom/labels.csv",
+    "--images",
+    "phantom/images",
+    "--labels",
+    "Lung,Device",
+    "--size",
+    "64",
+    "--cache-size",
+    "72",
+    "--batch",
+    "4",
+    "--epochs",
+    "4",
+    "--validation",
+    "0.25",
+    "--rotation",
+    "7",
+    "--checkpoint-batches",
+    "1",
+    "--cache",
+];
+
+fn pretrain<'a>(folder: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["pretrain", "-o", folder][..], &SMALL, &["squares"], more].concat()
+}
+
+#[test]
+fn a_taught_network_is_in_the_store_and_a_kill_changes_no_bit() {
+    let s = Scratch::with_phantoms();
+    let run = s.chestnut(&pretrain("whole", &["--name", "mine", "--half", "--licence", "CC0"])).ends(0);
+    let run = run.says(&["12 images, 2 labels: Lung, Device", "Best epoch", "mean", "chestnut embed STUDY --net mine"]);
+    assert!(run.text().lines().any(|l| l.starts_with("epoch 4: loss ")), "{run}");
+    for file in ["last.safetensors", "best.safetensors", "log.jsonl", "learning_curve.svg", "settings.json"] {
+        assert!(s.has(&format!("whole/{file}")), "{file}\n{run}");
+    }
+    let epochs = s.text("whole/log.jsonl").lines().filter(|l| l.contains("validation_auc")).count();
+    assert_eq!(epochs, 4);
+    s.chestnut(&["models", "show", "mine"]).ends(0).says(&["64 x 64", "Lung, Device", "CC0", "trained from random"]);
+    s.chestnut(&pretrain("other", &["--name", "mine"])).fails_saying(&["mine is already in the store", "--replace"]);
+    s.ingest("phantom/labels.csv", "study").ends(0);
+    s.chestnut(&["embed", "study", "--net", "mine"]).ends(0).says(&["12 images"]);
+
+    let mut caught = 0;
+    for i in 0..10_u64 {
+        let mut command = s.command(&pretrain("killed", &[]));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
+        let start = Instant::now();
+        while !s.has("killed/last.safetensors") {
+            assert!(start.elapsed() < Duration::from_secs(300), "no checkpoint was written");
+            assert!(child.try_wait().expect("its state").is_none_or(|status| status.success()), "it failed");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // Ten moments: while it starts, computes, and writes.
+        std::thread::sleep(Duration::from_millis(i * 389 % 800));
+        // One that has come to its end leaves nothing to do, which must hold as well.
+        caught += u32::from(child.try_wait().expect("its state").is_none());
+        let _ = child.kill();
+        child.wait().expect("ended");
+    }
+    assert!(caught > 0, "every run was faster than the kill");
+    s.chestnut(&pretrain("killed", &[])).ends(0).says(&["going on in epoch", "best.safetensors"]);
+    assert!(s.read("whole/best.safetensors") == s.read("killed/best.safetensors"), "the same weights");
+}
+
+#[test]
+fn bad_input_is_named() {
+    let s = Scratch::with_phantoms();
+    let tiny = ["--freeze", "backbone", "--epochs", "1"];
+    // Later arguments must not repeat earlier ones, so the small run is spelled again.
+    let run = |folder: &str, table: &str, more: &[&str]| {
+        let base =
+            ["pretrain", table, "--images", "phantom/images", "--labels", "Lung", "-o", folder, "--cache", "squares"];
+        let input = ["--size", "64", "--crop", "whole", "--batch", "4", "--validation", "0.25"];
+        s.chestnut(&[&base[..], &input, &tiny, more].concat())
+    };
+    let mut lines = s.label_lines();
+    lines.push("absent.png,new,PA,50,F,0,0,0,0,0,0,0".to_owned());
+    s.write("missing.csv", lines.join("\n").as_bytes());
+    run("a", "missing.csv", &[]).fails_saying(&["1 of 13 images", "missing.csv", "--max-missing"]);
+    assert!(s.text("a/missing.csv").contains("absent.png"));
+    run("a", "missing.csv", &["--max-missing", "0.1"]).ends(2).says(&["1 images could not be read"]);
+
+    s.write(
+        "range.csv",
+        lines.join("\n").replace("absent.png,new,PA,50,F,0,0,0,0,0,0,0", "x.png,p,PA,50,F,7,7,7,7,7,7,7").as_bytes(),
+    );
+    run("b", "range.csv", &[]).fails_saying(&["range.csv row 14", "Lung is \"7\""]);
+    run("b", "phantom/labels.csv", &["--freeze-nothing"]).ends(1);
+    run("b", "phantom/labels.csv", &["--patient-column", "mrn"]).fails_saying(&["no column mrn", "patient_id"]);
+
+    run("c", "phantom/labels.csv", &["--net", "densenet121"]).ends(0);
+    run("c", "phantom/labels.csv", &["--net", "vgg16"]).fails_saying(&["last.safetensors", "network \"densenet121\""]);
+    run("c", "phantom/labels.csv", &["--seed", "1"]).fails_saying(&["seed 0, asked is 1"]);
+    let cut = s.read("c/last.safetensors");
+    s.write("c/last.safetensors", &cut[..cut.len() / 2]);
+    run("c", "phantom/labels.csv", &["--net", "densenet121"]).fails_saying(&["last.safetensors"]);
+}

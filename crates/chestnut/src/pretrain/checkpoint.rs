@@ -1,0 +1,174 @@
+//! Everything a run needs to go on exactly where it was, in one safetensors file.
+//!
+//! Tensors: the learner's weights with running statistics, Adam's two moments, the averaged weights. Metadata, as JSON:
+//! the settings, the place in the run, what each epoch gave, and how long the log was. All values are F32 and JSON keeps
+//! every bit of an f64, so that a resumed run ends in the same bits. The file is replaced whole or not at all.
+
+use super::error::{PretrainError, Result};
+use super::settings::Settings;
+use chestnut_train::State;
+use chestnut_zoo::Weights;
+use chestnut_zoo::read::safetensors::{read_safetensors, write_safetensors};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Metadata key of the settings.
+const SETTINGS: &str = "chestnut.pretrain.settings";
+/// Metadata key of the place in the run.
+const PLACE: &str = "chestnut.pretrain.place";
+/// What stands before each tensor's name.
+const KINDS: [&str; 4] = ["weights/", "mean/", "square/", "average/"];
+
+/// What one epoch gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// Epoch, from 0.
+    pub epoch: usize,
+    /// Rate of its last update.
+    pub rate: f64,
+    /// Mean loss over its updates.
+    pub loss: f64,
+    /// Mean loss over the known cells of the validation images.
+    pub validation_loss: Option<f64>,
+    /// Mean over the labels whose AUC can be estimated.
+    pub auc: Option<f64>,
+    /// One per label.
+    pub aucs: Vec<Option<f64>>,
+}
+
+/// Where a run stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    /// Epoch of the next update, from 0.
+    pub epoch: usize,
+    /// The next batch within it, from 0.
+    pub batch: usize,
+    /// Updates of this epoch so far: batches that teach something.
+    pub taken: usize,
+    /// Sum of their losses.
+    pub loss: f64,
+    /// Updates done.
+    pub step: u64,
+    /// The finished epochs.
+    pub history: Vec<EpochRecord>,
+    /// Length of the log, bytes.
+    pub log_bytes: u64,
+}
+
+/// A checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Checkpoint {
+    pub(super) place: Place,
+    pub(super) state: State,
+    /// Averaged weights, if they are kept.
+    pub(super) average: Option<Weights>,
+}
+
+impl Checkpoint {
+    /// Replaces the file.
+    pub(super) fn write(self, path: &Path, settings: &Settings) -> Result<()> {
+        let json = |value: serde_json::Result<String>| value.map_err(|e| PretrainError::file(path, e.to_string()));
+        let metadata = BTreeMap::from([
+            (SETTINGS.to_owned(), json(serde_json::to_string(settings))?),
+            (PLACE.to_owned(), json(serde_json::to_string(&self.place))?),
+        ]);
+        let parts = [self.state.weights, self.state.mean, self.state.square, self.average.unwrap_or_default()];
+        let mut all = Weights::new();
+        for (kind, tensors) in KINDS.iter().zip(parts) {
+            all.extend(tensors.into_iter().map(|(name, tensor)| (format!("{kind}{name}"), tensor)));
+        }
+        write_safetensors(path, &all, &metadata, false).map_err(PretrainError::io(path))
+    }
+
+    /// Reads the file, if it is of these settings.
+    pub(super) fn read(path: &Path, settings: &Settings) -> Result<Self> {
+        let wrong = |problem: String| {
+            let way = "choose another output folder, give the same settings, or remove the folder to begin anew";
+            PretrainError::file(path, format!("{problem}; {way}"))
+        };
+        let contents = read_safetensors(path).map_err(|e| wrong(e.to_string()))?;
+        let text = |key: &str| {
+            contents
+                .metadata
+                .get(key)
+                .ok_or_else(|| wrong(format!("is no checkpoint of a pretraining: {key} is missing")))
+        };
+        let made: Settings = serde_json::from_str(text(SETTINGS)?).map_err(|e| wrong(e.to_string()))?;
+        settings.same_as(&made).map_err(&wrong)?;
+        let place: Place = serde_json::from_str(text(PLACE)?).map_err(|e| wrong(e.to_string()))?;
+        let mut parts: [Weights; 4] = Default::default();
+        for (name, tensor) in contents.tensors {
+            let found = KINDS.iter().enumerate().find_map(|(i, kind)| name.strip_prefix(*kind).map(|rest| (i, rest)));
+            let Some((kind, rest)) = found else {
+                return Err(wrong(format!("holds the tensor {name}, which is no part of a checkpoint")));
+            };
+            parts[kind].insert(rest.to_owned(), tensor);
+        }
+        let [weights, mean, square, average] = parts;
+        let state = State { weights, mean, square, step: place.step };
+        Ok(Self { place, state, average: (!average.is_empty()).then_some(average) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::tests::settings;
+    use super::*;
+    use chestnut_zoo::Tensor;
+
+    fn example() -> Checkpoint {
+        let tensors = |v: f32| {
+            let tensor = Tensor { shape: vec![2], data: vec![v, f32::MIN_POSITIVE / 2.0] };
+            Weights::from([("head.0.kernel".to_owned(), tensor)])
+        };
+        let record = EpochRecord {
+            epoch: 0,
+            rate: 1e-4,
+            loss: 0.1 + 0.2,
+            validation_loss: None,
+            auc: Some(1.0 / 3.0),
+            aucs: vec![Some(1.0 / 3.0), None],
+        };
+        Checkpoint {
+            place: Place {
+                epoch: 1,
+                batch: 7,
+                taken: 7,
+                loss: 2.0 / 7.0,
+                step: 31,
+                history: vec![record],
+                log_bytes: 99,
+            },
+            state: State { weights: tensors(1.1), mean: tensors(-0.3), square: tensors(1e-30), step: 31 },
+            average: Some(tensors(0.7)),
+        }
+    }
+
+    #[test]
+    fn every_bit_comes_back() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("last.safetensors");
+        example().write(&path, &settings()).expect("written");
+        assert_eq!(Checkpoint::read(&path, &settings()).expect("read"), example());
+        let fresh = Checkpoint { average: None, state: State { step: 31, ..State::default() }, ..example() };
+        fresh.clone().write(&path, &settings()).expect("replaced");
+        assert_eq!(Checkpoint::read(&path, &settings()).expect("read"), fresh);
+    }
+
+    #[test]
+    fn another_network_damage_and_other_files_are_refused() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("last.safetensors");
+        let other = Settings { network: "vgg16".into(), ..settings() };
+        example().write(&path, &other).expect("written");
+        let error = Checkpoint::read(&path, &settings()).expect_err("another network").to_string();
+        assert!(error.contains("network \"vgg16\"") && error.contains("last.safetensors"), "{error}");
+        let bytes = std::fs::read(&path).expect("bytes");
+        std::fs::write(&path, &bytes[..bytes.len() - 3]).expect("cut");
+        assert!(Checkpoint::read(&path, &other).is_err());
+        write_safetensors(&path, &Weights::new(), &BTreeMap::new(), false).expect("written");
+        let error = Checkpoint::read(&path, &settings()).expect_err("no checkpoint").to_string();
+        assert!(error.contains("is no checkpoint"), "{error}");
+    }
+}
