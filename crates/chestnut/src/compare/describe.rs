@@ -64,6 +64,7 @@ pub(super) fn describe(
         },
         methods,
         as_published: false,
+        marks: Vec::new(),
         details: Vec::new(),
         differences: Vec::new(),
         subgroups: Vec::new(),

@@ -131,6 +131,9 @@ pub struct Comparison {
     pub methods: Vec<MethodScore>,
     /// Whether the approaches were run with the paper's own splits and in-sample stacking, and so cannot be compared.
     pub as_published: bool,
+    /// What else makes the numbers misleading, in plain words; every table of results carries it.
+    #[serde(default)]
+    pub marks: Vec<String>,
     /// Intervals, thresholds and calibration of each approach's first-named row (its average, or its only network).
     pub details: Vec<results::MethodDetail>,
     /// Those rows against the reference approach.

@@ -367,7 +367,8 @@ mod tests {
     fn files_stand_alone() {
         let c = example::comparison();
         let names: Vec<String> = svg_files(&c).iter().map(|(name, _)| name.clone()).collect();
-        assert_eq!(names, ["roc-1-embeddings-rf.svg", "roc-2-embeddings-xrt.svg", "auc.svg", "spread.svg"]);
+        let expected = ["roc-1-embeddings-rf.svg", "roc-2-embeddings-xrt.svg", "auc.svg", "spread.svg", "roc-best.svg"];
+        assert_eq!(names, expected);
         for (name, svg) in svg_files(&c) {
             assert!(svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>\n"), "{name}");
             assert!(!svg.contains("var(") && !svg.contains("href") && !svg.contains("url("), "{name}");

@@ -160,7 +160,7 @@ fn list<T: AsRef<str>>(names: &[T]) -> String {
     if names.is_empty() {
         return "none".to_owned();
     }
-    names.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(", ")
+    names.iter().map(|n| n.as_ref()).collect::<Vec<&str>>().join(", ")
 }
 
 fn sentence(lines: &[String]) -> String {
