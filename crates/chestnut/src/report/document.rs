@@ -72,6 +72,8 @@ pub(super) enum Tone {
     Missing,
     /// For the authors to fill in.
     Blank,
+    /// The second line is for the authors to fill in.
+    Partly,
 }
 
 impl Cell {
@@ -93,6 +95,7 @@ impl Cell {
             Tone::Bold => "bold",
             Tone::Missing => "missing",
             Tone::Blank => "blank",
+            Tone::Partly => "partly",
         };
         context! { text => self.text.as_str(), below => self.below.as_str(), class => class }
     }

@@ -18,6 +18,8 @@ const MAX_GROUPS: usize = 12;
 pub struct StudyFacts {
     /// The whole cohort, then each part, or why they are not known.
     pub(super) parts: Result<Vec<PartFacts>, String>,
+    /// Why [`StudyFacts::parts`] holds the whole cohort alone.
+    pub(super) unsplit: Option<String>,
     /// Label names of [`PartFacts::labels`].
     pub(super) labels: Vec<String>,
     /// Refused items by stage, in the order of the stages, or why they are not known.
@@ -60,16 +62,16 @@ impl StudyFacts {
             Cohort::from_csv(&text("cohort.csv")?, &text("rejects.csv")?).map_err(|e| e.to_string())
         };
         let cohort = both();
-        let split = text("split.csv")
-            .and_then(|t| Split::from_csv(&t, &PARTS.map(str::to_owned)).map_err(|e| e.to_string()))
-            .ok();
+        let split =
+            text("split.csv").and_then(|t| Split::from_csv(&t, &PARTS.map(str::to_owned)).map_err(|e| e.to_string()));
         let manifest = text("manifest.json").and_then(|t| {
             serde_json::from_str::<Manifest>(&t).map_err(|e| format!("manifest.json cannot be understood: {e}"))
         });
         Self {
             labels: cohort.as_ref().map(|c| c.label_names.clone()).unwrap_or_default(),
             refused: cohort.as_ref().map(refused).map_err(Clone::clone),
-            parts: cohort.map(|c| parts(&c, split.as_ref())),
+            parts: cohort.map(|c| parts(&c, split.as_ref().ok())),
+            unsplit: split.err(),
             stages: manifest.map(stages),
         }
     }
@@ -215,6 +217,7 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let facts = StudyFacts::read(folder.path());
         assert!(facts.parts.expect_err("no cohort").contains("cohort.csv"));
+        assert!(facts.unsplit.expect("no split").contains("split.csv"));
         assert!(facts.stages.expect_err("no manifest").contains("manifest.json"));
     }
 

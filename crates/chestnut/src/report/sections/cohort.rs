@@ -11,8 +11,8 @@ const MAX_REASONS: usize = 12;
 /// The refused and the parts; the flow above them is drawn by the template.
 pub(super) fn cohort(c: &Comparison, facts: &StudyFacts) -> Section {
     let refused: usize = c.rejects.iter().map(|(_, n)| n).sum();
-    let mut blocks = Vec::new();
-    blocks.push(Block::Heading(if refused == 0 { "Refused".to_owned() } else { format!("{refused} refused") }));
+    let heading = if refused == 0 { "Refused".to_owned() } else { format!("{refused} refused") };
+    let mut blocks = vec![Block::Heading(heading)];
     if c.rejects.is_empty() {
         blocks.push(Block::Text("Nothing was refused.".to_owned()));
     } else {
@@ -30,6 +30,9 @@ pub(super) fn cohort(c: &Comparison, facts: &StudyFacts) -> Section {
     match &facts.parts {
         Err(why) => blocks.push(Block::Missing(format!("Not known: {why}."))),
         Ok(parts) => {
+            if let Some(why) = &facts.unsplit {
+                blocks.push(Block::Missing(format!("Which image is in which part is not known: {why}.")));
+            }
             blocks.push(characteristics(parts));
             blocks.push(Block::Heading("Labels".to_owned()));
             blocks.push(labels(&facts.labels, parts));

@@ -1,7 +1,7 @@
 //! What a score is worth in use: thresholds, calibration, net benefit.
 //!
-//! Thresholds and calibrations were chosen on out-of-fold predictions of the patients that were learned from; the tables
-//! say what they do on the test part.
+//! Thresholds and calibrations were chosen on out-of-fold predictions of the patients that were learned from; the
+//! tables say what they do on the test part.
 
 use super::super::document::{Block, Cell, Section, Table};
 use super::super::plots::{self, calibration_name, first_detail};

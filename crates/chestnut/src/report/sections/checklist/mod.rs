@@ -1,8 +1,8 @@
 //! Reporting checklists with what the run knows filled in.
 //!
-//! CLAIM 2024 (Tejani et al. 2024) and TRIPOD+AI (Collins et al. 2024). Numbers are theirs, the wording of what is asked
-//! is ours and short: the published lists say it in full. What only people know is a named blank; nothing is guessed,
-//! and an item that is filled in is still the authors' to check.
+//! CLAIM 2024 (Tejani et al. 2024) and TRIPOD+AI (Collins et al. 2024). Numbers are theirs, the wording of what is
+//! asked is ours and short: the published lists say it in full. What only people know is a named blank; nothing is
+//! guessed, and an item that is filled in is still the authors' to check.
 
 mod claim;
 mod known;
@@ -64,7 +64,7 @@ fn row(Item(number, asked, answer): &Item) -> Vec<Cell> {
     let blank = |missing: &str| format!("{BLANK}: {missing}");
     let answer = match answer {
         Answer::Known(text) => Cell::new(text),
-        Answer::Partly(text, missing) => Cell::new(text).with(blank(missing)),
+        Answer::Partly(text, missing) => Cell { tone: Tone::Partly, ..Cell::new(text).with(blank(missing)) },
         Answer::Blank(missing) => Cell { tone: Tone::Blank, ..Cell::new(blank(missing)) },
     };
     vec![Cell::new(*number), Cell::new(*asked), answer]
