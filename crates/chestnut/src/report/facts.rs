@@ -4,7 +4,7 @@
 //! cell of a table gets into the report. A file that is missing or damaged is a reason, never an error: the numbers of
 //! the comparison do not hang on it.
 
-use crate::cohort::{Cohort, CohortImage, Label, Split, Stage};
+use crate::cohort::{Cohort, CohortImage, Label, Split};
 use crate::compare::PARTS;
 use crate::study::{Manifest, read_text};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,8 +22,6 @@ pub struct StudyFacts {
     pub(super) unsplit: Option<String>,
     /// Label names of [`PartFacts::labels`].
     pub(super) labels: Vec<String>,
-    /// Refused items by stage, in the order of the stages, or why they are not known.
-    pub(super) refused: Result<Vec<(String, usize)>, String>,
     /// Stage, seconds and facts, or why they are not known.
     pub(super) stages: Result<Vec<StageFacts>, String>,
 }
@@ -59,17 +57,18 @@ impl StudyFacts {
         let text =
             |name: &str| read_text(&folder.join(name)).map_err(|_| format!("{name} is missing or cannot be read"));
         let both = || -> Result<Cohort, String> {
-            Cohort::from_csv(&text("cohort.csv")?, &text("rejects.csv")?).map_err(|e| e.to_string())
+            // What exactly is wrong would name cells.
+            Cohort::from_csv(&text("cohort.csv")?, &text("rejects.csv")?)
+                .map_err(|_| "cohort.csv or rejects.csv is damaged; run ingest again".to_owned())
         };
         let cohort = both();
-        let split =
-            text("split.csv").and_then(|t| Split::from_csv(&t, &PARTS.map(str::to_owned)).map_err(|e| e.to_string()));
+        let damaged = |_: crate::cohort::CohortError| "split.csv is damaged or names other parts".to_owned();
+        let split = text("split.csv").and_then(|t| Split::from_csv(&t, &PARTS.map(str::to_owned)).map_err(damaged));
         let manifest = text("manifest.json").and_then(|t| {
             serde_json::from_str::<Manifest>(&t).map_err(|e| format!("manifest.json cannot be understood: {e}"))
         });
         Self {
             labels: cohort.as_ref().map(|c| c.label_names.clone()).unwrap_or_default(),
-            refused: cohort.as_ref().map(refused).map_err(Clone::clone),
             parts: cohort.map(|c| parts(&c, split.as_ref().ok())),
             unsplit: split.err(),
             stages: manifest.map(stages),
@@ -89,11 +88,6 @@ fn stages(manifest: Manifest) -> Vec<StageFacts> {
         facts: record.facts.into_iter().collect(),
     };
     manifest.stages.into_iter().map(stage).collect()
-}
-
-fn refused(cohort: &Cohort) -> Vec<(String, usize)> {
-    let count = |stage: Stage| cohort.rejects.iter().filter(|r| r.stage == stage).count();
-    Stage::ALL.into_iter().map(|s| (s.describe().to_owned(), count(s))).collect()
 }
 
 fn parts(cohort: &Cohort, split: Option<&Split>) -> Vec<PartFacts> {
@@ -179,7 +173,7 @@ pub(super) mod tests {
         let reject = crate::cohort::Reject {
             item: "secret-name.png".to_owned(),
             row: Some(3),
-            stage: Stage::Row,
+            stage: crate::cohort::Stage::Row,
             reason: "secret reason".to_owned(),
         };
         let cohort =
@@ -208,7 +202,6 @@ pub(super) mod tests {
         assert_eq!(parts[3].ages, None);
         assert_eq!(parts[0].sexes, [("F".to_owned(), 2), ("M".to_owned(), 1), ("not said".to_owned(), 1)]);
         assert_eq!(parts[0].labels, [[2, 1, 1]]);
-        assert_eq!(facts.refused.expect("rejects").iter().map(|(_, n)| n).sum::<usize>(), 1);
         assert_eq!(facts.stages.expect("a manifest")[0].facts[0].1, "abc");
     }
 

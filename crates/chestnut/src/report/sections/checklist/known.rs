@@ -89,10 +89,10 @@ impl Known {
             parts: format!("{parts}."),
             people,
             settings: sentence(&c.settings),
-            weights: format!("Weights as published, by SHA-256: {}.", list(&weights)),
+            weights: format!("Weights as imported, by SHA-256: {}.", list(&weights)),
             metrics: metrics(c),
             finding: finding::headline(c).words,
-            version: format!("chestnut {}, one program without other frameworks; version {}.", c.version, c.version),
+            version: format!("chestnut {}: one program, no other framework runs or trains a network.", c.version),
             events: format!("Positive of known test images: {}.", list(&events)),
             subgroups: if c.subgroups.is_empty() {
                 "Groups of patients were not looked at in this run.".to_owned()
