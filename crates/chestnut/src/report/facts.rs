@@ -56,12 +56,11 @@ impl StudyFacts {
     pub fn read(folder: &Path) -> Self {
         let text =
             |name: &str| read_text(&folder.join(name)).map_err(|_| format!("{name} is missing or cannot be read"));
-        let both = || -> Result<Cohort, String> {
-            // What exactly is wrong would name cells.
-            Cohort::from_csv(&text("cohort.csv")?, &text("rejects.csv")?)
+        // What exactly is wrong would name cells.
+        let cohort = text("cohort.csv").and_then(|images| {
+            Cohort::from_csv(&images, &text("rejects.csv")?)
                 .map_err(|_| "cohort.csv or rejects.csv is damaged; run ingest again".to_owned())
-        };
-        let cohort = both();
+        });
         let damaged = |_: crate::cohort::CohortError| "split.csv is damaged or names other parts".to_owned();
         let split = text("split.csv").and_then(|t| Split::from_csv(&t, &PARTS.map(str::to_owned)).map_err(damaged));
         let manifest = text("manifest.json").and_then(|t| {

@@ -13,7 +13,7 @@ use crate::evaluate::results::{Difference, LearningPoint, MethodDetail};
 use crate::evaluate::table::{approaches, clip, decimal, wrap};
 
 /// Left, top and side length of the plot in a square panel, and the panel's size.
-const SQUARE: (f64, f64, f64) = (42.0, 40.0, 186.0);
+const SQUARE: (f64, f64, f64) = (50.0, 40.0, 180.0);
 const SQUARE_SIZE: (f64, f64) = (240.0, 270.0);
 /// Left end of the axis, top of the first row, height of a row and width of a panel of differences.
 const ROWS: (f64, f64, f64, f64) = (136.0, 46.0, 17.0, 380.0);
@@ -192,7 +192,7 @@ pub(super) fn decision(c: &Comparison) -> Option<Plot> {
         let values = curves.iter().flat_map(|(_, curve)| curve.iter().flat_map(|p| [p[1], p[2]]));
         let high = values.filter(|v| v.is_finite()).fold(0.01, f64::max);
         let axes = Axes { x: [0.0, 1.0], y: [-BELOW * high, high] };
-        let steps = [0.0, 0.5, 1.0].map(|share: f64| (share * high, format!("{:.3}", share * high)));
+        let steps = [0.0, 0.5, 1.0].map(|share: f64| (share * high, benefit(share * high, high)));
         let names = ("threshold probability", "net benefit");
         let mut body = axes.draw((name.as_str(), below.as_str()), &halves(), &steps, names);
         body += &line(axes.at(0.0, 0.0), axes.at(1.0, 0.0), "tick");
@@ -220,6 +220,15 @@ pub(super) fn decision(c: &Comparison) -> Option<Plot> {
     legend.push(sample("treat all", "chance"));
     legend.push(("treat none".to_owned(), flat("tick")));
     Some(Plot { shape: "roc", legend, panels })
+}
+
+/// `0`, `.12`, or `.012` on an axis that ends below a tenth.
+fn benefit(value: f64, high: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let text = if high < 0.1 { format!("{value:.3}") } else { format!("{value:.2}") };
+    text.trim_start_matches('0').to_owned()
 }
 
 fn flat(class: &str) -> Drawing {
