@@ -1,10 +1,11 @@
-//! Figures as SVG text: ROC curves, AUCs with their intervals, spread over splits.
+//! Figures as SVG text: ROC curves, AUCs with their intervals, spread over splits; `plots` draws the others.
 //!
 //! Every figure is a set of small panels, one per label, so that a page can flow them into as many columns as a screen
 //! has; the same panels in a grid make the files under figures/. Lines of networks are coloured (Okabe and Ito's
 //! palette, safe for colour-blind readers), ensembles are drawn in the colour of the text. Panels only draw what
 //! [`Comparison`] holds; text is escaped, and nothing is fetched.
 
+use super::plots;
 use super::svg::{self, Drawing, line, polyline, text};
 use crate::evaluate::table::{approaches, clip, counts, decimal, is_few, repeats, spread_of, wrap};
 use crate::evaluate::{Comparison, MethodScore};
@@ -22,8 +23,8 @@ const ROWS: (f64, f64, f64, f64) = (136.0, 30.0, 17.0, 360.0);
 const SECOND_LINE: f64 = 16.0;
 const CHARACTER: f64 = 6.5;
 /// Names longer than this are shortened in a panel.
-const NAME: usize = 21;
-const TITLE: usize = 30;
+pub(super) const NAME: usize = 21;
+pub(super) const TITLE: usize = 30;
 
 /// ROC curves of one approach.
 #[derive(Clone, Debug)]
@@ -82,6 +83,7 @@ pub fn svg_files(c: &Comparison) -> Vec<(String, String)> {
         let title = format!("AUC over {n} splits");
         files.push(("spread.svg".to_owned(), svg::grid(&title, &spread_panels(c), 3, &[])));
     }
+    files.extend(plots::svg_files(c));
     files
 }
 
@@ -118,27 +120,40 @@ fn style<'a>(styles: &'a [(String, String)], source: &str) -> &'a str {
 
 fn legend(c: &Comparison, approach: &str, styles: &[(String, String)]) -> Vec<(String, Drawing)> {
     let methods = c.methods.iter().filter(|m| m.approach == approach);
-    let sample = |m: &MethodScore| {
-        let class = format!("curve {}", style(styles, &m.source));
-        let body = line((1.0, 6.0), (29.0, 6.0), &class);
-        (m.source.clone(), Drawing { width: 30.0, height: 12.0, name: m.source.clone(), body })
-    };
-    methods.map(sample).collect()
+    methods.map(|m| sample(&m.source, style(styles, &m.source))).collect()
+}
+
+/// A name beside a sample of its line.
+pub(super) fn sample(name: &str, class: &str) -> (String, Drawing) {
+    let body = line((1.0, 6.0), (29.0, 6.0), &format!("curve {class}"));
+    (name.to_owned(), Drawing { width: 30.0, height: 12.0, name: name.to_owned(), body })
 }
 
 /// `PNX*`, and below it how many test images are positive.
-fn title(c: &Comparison, k: usize) -> (String, String) {
+pub(super) fn title(c: &Comparison, k: usize) -> (String, String) {
     let star = if is_few(c, k) { "*" } else { "" };
     let below = counts(c, k).map_or_else(String::new, |(p, n)| format!("{p} of {n} positive"));
     (format!("{}{star}", clip(&c.labels[k], TITLE)), below)
 }
 
 fn roc_panels(c: &Comparison, approach: &str, styles: &[(String, String)]) -> Vec<Drawing> {
-    let methods: Vec<&MethodScore> = c.methods.iter().filter(|m| m.approach == approach).collect();
-    (0..c.labels.len()).map(|k| roc_panel(c, k, &methods, styles)).collect()
+    let mut lines = Vec::new();
+    for method in c.methods.iter().filter(|m| m.approach == approach) {
+        let class = style(styles, &method.source).to_owned();
+        lines.push(RocLine { method, name: method.source.clone(), class });
+    }
+    (0..c.labels.len()).map(|k| roc_panel(c, k, &lines)).collect()
 }
 
-fn roc_panel(c: &Comparison, k: usize, methods: &[&MethodScore], styles: &[(String, String)]) -> Drawing {
+/// A method's curve.
+pub(super) struct RocLine<'a> {
+    pub(super) method: &'a MethodScore,
+    pub(super) name: String,
+    pub(super) class: String,
+}
+
+/// One label's ROC curves, or the reason why there is none.
+pub(super) fn roc_panel(c: &Comparison, k: usize, lines: &[RocLine<'_>]) -> Drawing {
     let (left, top, side) = ROC;
     let at = |x: f64, y: f64| (left + x.clamp(0.0, 1.0) * side, top + (1.0 - y.clamp(0.0, 1.0)) * side);
     let (name, below) = title(c, k);
@@ -156,16 +171,15 @@ fn roc_panel(c: &Comparison, k: usize, methods: &[&MethodScore], styles: &[(Stri
     body += &line(at(0.0, 0.0), at(1.0, 1.0), "chance");
 
     let mut drawn = false;
-    for m in methods {
-        let Some(score) = m.labels.get(k).filter(|l| l.roc.len() > 1) else { continue };
+    for RocLine { method, name, class } in lines {
+        let Some(score) = method.labels.get(k).filter(|l| l.roc.len() > 1) else { continue };
         let points: Vec<(f64, f64)> = score.roc.iter().map(|p| at(p[0], p[1])).collect();
         let auc = score.auc.map_or_else(String::new, |a| format!(" {}", decimal(a)));
-        let tip = format!("{}{auc}", m.source);
-        body += &polyline(&points, &format!("curve {}", style(styles, &m.source)), &tip);
+        body += &polyline(&points, &format!("curve {class}"), &format!("{name}{auc}"));
         drawn = true;
     }
     if !drawn {
-        let reason = methods.iter().find_map(|m| m.labels.get(k)?.reason.as_deref()).unwrap_or("not estimable");
+        let reason = lines.iter().find_map(|l| l.method.labels.get(k)?.reason.as_deref()).unwrap_or("not estimable");
         for (i, words) in wrap(reason, 28).iter().take(5).enumerate() {
             body += &text((left + side / 2.0, top + side / 2.0 - 20.0 + 15.0 * i as f64), "m halo", words);
         }
@@ -264,7 +278,7 @@ fn spread_panels(c: &Comparison) -> Vec<Drawing> {
 }
 
 /// Start of a common AUC axis: a tenth below the least value, at most .4, so that chance is always in sight.
-fn axis_low(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn axis_low(values: impl Iterator<Item = f64>) -> f64 {
     let least = values.filter(|v| v.is_finite()).fold(0.4, f64::min);
     (least * 10.0).floor().max(0.0) / 10.0
 }
@@ -353,7 +367,8 @@ mod tests {
     fn files_stand_alone() {
         let c = example::comparison();
         let names: Vec<String> = svg_files(&c).iter().map(|(name, _)| name.clone()).collect();
-        assert_eq!(names, ["roc-1-embeddings-rf.svg", "roc-2-embeddings-xrt.svg", "auc.svg", "spread.svg"]);
+        let expected = ["roc-1-embeddings-rf.svg", "roc-2-embeddings-xrt.svg", "auc.svg", "spread.svg", "roc-best.svg"];
+        assert_eq!(names, expected);
         for (name, svg) in svg_files(&c) {
             assert!(svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>\n"), "{name}");
             assert!(!svg.contains("var(") && !svg.contains("href") && !svg.contains("url("), "{name}");

@@ -1,16 +1,24 @@
 //! What people read and what other programs load: the HTML report, figures, tables and metrics of one comparison.
 //!
-//! Everything comes from [`Comparison`] and nothing is computed here, so that terminal, CSV, JSON and HTML can never
-//! disagree. No output refers to another file or to a network; text from outside is escaped.
+//! Every result comes from [`Comparison`] and nothing is computed here, so that terminal, CSV, JSON and HTML can never
+//! disagree; counts of the cohort and what stages recorded come from the study's files ([`StudyFacts`]). No output
+//! refers to another file or to a network; text from outside is escaped.
 
+mod document;
 #[cfg(test)]
 pub(crate) mod example;
+mod facts;
 pub mod figures;
+mod finding;
 pub mod grid_figure;
 mod html;
 pub mod learning_curve;
+mod plots;
+mod sections;
 mod svg;
+mod words;
 
+pub use facts::StudyFacts;
 pub use html::{Pictures, html};
 
 use crate::evaluate::{Comparison, table};
@@ -36,8 +44,9 @@ pub enum ReportError {
     Page(#[from] minijinja::Error),
 }
 
-/// Writes metrics.json, tables/auc.csv, tables/spread.csv (if there were several splits), figures/*.svg and
-/// report/index.html below the study's folder, each whole or not at all, and returns the path of the page.
+/// Writes metrics.json, tables/auc.csv, tables/spread.csv (if there were several splits), figures/*.svg,
+/// report/model_card.md and report/index.html below the study's folder, each whole or not at all, and returns the path
+/// of the page. The study's own files are read for the cohort's counts; one that is missing is said on the page.
 ///
 /// # Errors
 /// If a file cannot be written; what was written before stays, and is whole.
@@ -53,7 +62,10 @@ pub fn write(folder: &Path, c: &Comparison, pictures: &Pictures) -> Result<PathB
     for (name, svg) in figures::svg_files(c) {
         files.push((Path::new("figures").join(name), svg.into_bytes()));
     }
-    files.push((page.clone(), html(c, pictures)?.into_bytes()));
+    let facts = StudyFacts::read(folder);
+    let card = sections::model_card(c, &facts).markdown();
+    files.push((Path::new("report").join("model_card.md"), card.into_bytes()));
+    files.push((page.clone(), html(c, pictures, &facts)?.into_bytes()));
     for (name, bytes) in files {
         let path = folder.join(name);
         let parent = path.parent().unwrap_or(folder);
@@ -73,11 +85,28 @@ mod tests {
         let c = example::comparison();
         let page = write(folder.path(), &c, &Pictures::default()).expect("a report");
         assert!(std::fs::read_to_string(&page).expect("the page").starts_with("<!doctype html>"));
-        for name in ["tables/auc.csv", "tables/spread.csv", "figures/auc.svg", "figures/roc-1-embeddings-rf.svg"] {
+        for name in [
+            "tables/auc.csv",
+            "tables/spread.csv",
+            "figures/auc.svg",
+            "figures/roc-1-embeddings-rf.svg",
+            "figures/roc-best.svg",
+            "report/model_card.md",
+        ] {
             assert!(folder.path().join(name).is_file(), "{name}");
         }
         let metrics = std::fs::read_to_string(folder.path().join("metrics.json")).expect("metrics");
         assert_eq!(serde_json::from_str::<Comparison>(&metrics).expect("a comparison"), c);
+    }
+
+    #[test]
+    fn figures_beyond_the_aucs_are_files_too() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        write(folder.path(), &example::full(), &Pictures::default()).expect("a report");
+        for name in ["calibration", "decision", "learning", "differences"] {
+            let svg = std::fs::read_to_string(folder.path().join(format!("figures/{name}.svg"))).expect(name);
+            assert!(svg.starts_with("<svg xmlns=") && !svg.contains("var(") && !svg.contains("NaN"), "{name}");
+        }
     }
 
     #[test]
