@@ -309,3 +309,7 @@ pub fn flat_messages(explained: &Explained, maps: &[Vec<MeanMap>; 2]) -> Vec<Str
     }
     messages
 }
+
+#[cfg(test)]
+#[path = "stage_tests.rs"]
+mod tests;
