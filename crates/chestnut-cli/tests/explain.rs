@@ -155,13 +155,13 @@ fn bad_items_are_named_and_the_others_go_on() {
         mask.put_pixel(0, 0, image::Luma([value]));
         mask.save(s.path(&format!("phantom/masks/{name}"))).expect("a mask");
     };
-    save(format!("{stem}__Normal.png"), 10, 255);
+    save(format!("{stem}__Normal.png"), 40, 255);
     save(format!("{stem}__Device.png"), 96, 0);
     save("A9-00000__Lung.png".to_owned(), 96, 255);
     save(format!("{stem}__Nodule.png"), 96, 255);
     let args = ["explain", "study", "--experts", "phantom/masks", "--no-overlays"];
     let run = s.chestnut(&args).ends(2);
-    run.says(&["the mask is 10 x 10 pixels", "one value everywhere", "A9-00000__Lung.png", "no label \"Nodule\""]);
+    run.says(&["the mask is 40 x 40 pixels", "one value everywhere", "A9-00000__Lung.png", "no label \"Nodule\""]);
     let rows = s.table("study/explain/agreement_rows.csv");
     assert!(rows.len() > 1 + 4 * 3, "the good masks are scored: {rows:?}");
     assert!(rows.iter().all(|r| !r.contains(&"Normal".to_owned()) && !r.contains(&"Nodule".to_owned())), "{rows:?}");
