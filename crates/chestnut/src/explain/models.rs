@@ -4,7 +4,7 @@
 //! parts of `explain`: maps, hidden parts of the image, other views of it. A [`Runner`] feeds images to one network; it
 //! reads them as `embed` does, so that a map belongs to the very numbers that were embedded.
 
-use super::{ExplainedHead, SOURCES};
+use super::ExplainedHead;
 use crate::cohort::Cohort;
 use crate::cohort::source::Sources;
 use crate::compare::{label_table, parts_of};
@@ -289,7 +289,7 @@ impl Runner<'_> {
 
 /// Adds `share` times the second to the first, `[source][label]`.
 pub(super) fn add_share(sums: &mut [Vec<f64>; 2], values: &[Vec<f64>; 2], share: f64) {
-    for source in 0..SOURCES.len() {
-        sums[source].iter_mut().zip(&values[source]).for_each(|(sum, v)| *sum += share * v);
+    for (sums, values) in sums.iter_mut().zip(values) {
+        sums.iter_mut().zip(values).for_each(|(sum, v)| *sum += share * v);
     }
 }

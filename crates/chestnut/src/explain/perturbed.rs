@@ -179,8 +179,8 @@ fn one_network(
     let whole = runner.answers(&[square.to_vec()])?;
     // What the network said of each copy, in the order in which copies are made: the same for every label.
     let mut answers: Vec<[Vec<f64>; 2]> = Vec::new();
-    for source in 0..SOURCES.len() {
-        for (label, of_label) in maps[source].iter_mut().enumerate() {
+    for (source, of_source) in maps.iter_mut().enumerate() {
+        for (label, of_label) in of_source.iter_mut().enumerate() {
             let is_first = answers.is_empty();
             let mut next = 0;
             let mut predict = |copies: &[Vec<f32>]| -> Result<Vec<f64>> {

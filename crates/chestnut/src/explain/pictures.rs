@@ -87,15 +87,14 @@ impl Painter<'_> {
             Err(reason) => return Ok(self.lost(of.row, &reason)),
         };
         let mut drawn = Drawn::default();
-        for source in 0..SOURCES.len() {
+        for (source, name) in SOURCES.iter().enumerate() {
             let map = of.map(source, label, self.kind, film.width, film.height)?;
             let words = if source == 1 { "tree-CAM (SHAP values)" } else { self.kind.name() };
             let p = of.probabilities[source][label];
             let mask = MaskRule::default().mask(&map)?;
             let picture = self.over(&film, (&map, &mask), label, source, p, words).png()?;
-            let file = format!("overlays/{}-{}.png", self.name(label, of.row), plain(SOURCES[source]));
-            let words =
-                format!("{} {p:.2}, {}, row {}", self.explained.labels[label], SOURCES[source], self.line(of.row));
+            let file = format!("overlays/{}-{}.png", self.name(label, of.row), plain(name));
+            let words = format!("{} {p:.2}, {name}, row {}", self.explained.labels[label], self.line(of.row));
             drawn.pictures.push(self.write(file, words, &picture)?);
         }
         Ok(drawn)
