@@ -6,27 +6,37 @@ use crate::Outcome;
 use crate::args::Store;
 use crate::progress::Progress;
 use anyhow::{Context, bail};
-use chestnut::cohort::source::Sources;
 use chestnut::embed::Network;
-use chestnut::explain::agreement::{rows_csv, summary_csv};
-use chestnut::explain::overlay::{ColourMap, Heat, Mark, Overlay, Shape, caption_line, encode_png};
-use chestnut::explain::stage::{self, ExplainOptions, Explained, SOURCES};
-use chestnut::explain::{CamKind, MaskRule};
-use chestnut::image::{self, Radiograph};
-use chestnut::study::Study;
+use chestnut::explain::agreement::{LabelAgreement, rows_csv, summary_csv};
+use chestnut::explain::gallery::{Gallery, Section, agreement_table, shortcut_table};
+use chestnut::explain::masked::{Shortcuts, shortcuts};
+use chestnut::explain::perturb::MAX_PREDICTIONS;
+use chestnut::explain::perturbed::{self, Perturbation};
+use chestnut::explain::pictures::{Drawn, FOLDER, Painter};
+use chestnut::explain::stage::{self, ExplainOptions, Explained};
+use chestnut::explain::{CamKind, Models};
+use chestnut::study::{StageRecord, Study};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Show where the models look: heat maps of the test images, mean maps, agreement with experts.
 ///
-/// Writes STUDY/explain/: overlays/*.png, population/*.png, population.csv, agreement.csv and agreement_rows.csv. A heat map
-/// says what a model used, not that it is right.
+/// Writes STUDY/explain/: index.html shows everything; overlays/*.png, cases/*.png (surest right, surest wrong, least
+/// sure), population/*.png, population.csv, agreement.csv and agreement_rows.csv with --experts, shortcuts.csv with
+/// --shortcuts, perturbation.csv with --perturb. A heat map says what a model used, not that it is right.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   chestnut explain study
   chestnut explain study --experts boxes.csv --labels Effusion,Edema --overlays 40
-  chestnut explain study --images a.png,b.png")]
+  chestnut explain study --shortcuts
+  chestnut explain study --images a.png,b.png --perturb occlusion
+
+Agreement on phantoms, whose true masks are known:
+  chestnut phantom -n 300 --masks -o phantom
+  chestnut ingest phantom/images --labels phantom/labels.csv -o study
+  chestnut embed study --net NAME
+  chestnut explain study --experts phantom/masks")]
 pub(crate) struct Explain {
     /// Folder of the study.
     pub(crate) study: PathBuf,
@@ -51,143 +61,228 @@ pub(crate) struct Explain {
     /// Overlays to draw, those with the highest probabilities first.
     #[arg(long, default_value_t = 20)]
     pub(crate) overlays: usize,
+    /// Draw no overlays and no contact sheets, which take most of the time on large films.
+    #[arg(long)]
+    pub(crate) no_overlays: bool,
+    /// Cases of each kind on a label's contact sheet; 0 for no sheets.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) cases: usize,
+    /// Ask the models again with border, corners or lungs hidden, and warn of labels that survive without the chest.
+    #[arg(long)]
+    pub(crate) shortcuts: bool,
+    /// Also make maps by hiding parts of the named images, occlusion or rise: slow, and needs no insight into models.
+    #[arg(long, requires = "images")]
+    pub(crate) perturb: Option<String>,
+    /// Masks of --perturb rise; noise falls with their square root [default: 4000].
+    #[arg(long, requires = "perturb")]
+    pub(crate) rise_masks: Option<usize>,
     #[command(flatten)]
     pub(crate) store: Store,
 }
 
 /// Side of the mean maps.
 const POPULATION_SIDE: usize = 64;
-/// Side at which mean maps are drawn.
-const PICTURE_SIDE: usize = 448;
+/// Messages that are shown; the files have all.
+const SHOWN: usize = 20;
 
 pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
+    let cam: CamKind = a.cam.parse().map_err(|e| anyhow::anyhow!("--cam {}: {e}", a.cam))?;
+    let method = a.perturb.as_deref().map(|name| perturbation(name, a.rise_masks)).transpose()?;
+    let renamed = renamed(&a.renamed)?;
     let study = Study::open(&a.study)?;
     let _lock = super::locked(&a.study, "explain")?;
     let names = if a.net.is_empty() { embedded_names(&study) } else { a.net.clone() };
     if names.is_empty() {
         bail!("no network was embedded yet; run `chestnut embed {} --net NAME` first", a.study.display());
     }
-    let cam: CamKind = a.cam.parse().map_err(|e| anyhow::anyhow!("--cam {}: {e}", a.cam))?;
-    let models = models_folder(&a.store)?;
-    let networks: Vec<Network> = names.iter().map(|n| Network::find(&models, n)).collect::<Result<_, _>>()?;
+    let store = models_folder(&a.store)?;
+    let networks: Vec<Network> = names.iter().map(|n| Network::find(&store, n)).collect::<Result<_, _>>()?;
     let cohort = study.cohort()?;
-    let options = ExplainOptions { images: a.images.clone(), cam, resamples: None };
+
+    let progress = Progress::new("fitting", "networks");
+    let models = Models::fit(&study, &cohort, &store, &networks, &|done, total| progress.update(done, total))?;
+    let fitting = progress.seconds();
+    progress.finish(&format!("{} networks", networks.len()));
+    let (rows, mut refused) = models.rows(&a.images)?;
+    let (drawn, unknown) = models.labels_named(&a.labels)?;
+    refused.extend(unknown.into_iter().map(|(name, reason)| (format!("--labels {name}"), reason)));
+
+    let options = ExplainOptions { cam, resamples: None };
     let progress = Progress::new("explaining", "passes");
-    let explained =
-        stage::explain(&study, &cohort, &models, &networks, &options, &|done, total| progress.update(done, total))?;
+    let explained = stage::explain(&models, &rows, &options, &|done, total| progress.update(done, total))?;
     progress.finish(&format!("{} images, {} labels", explained.images.len(), explained.labels.len()));
-    let drawn: Vec<usize> = wanted(a, &explained.labels)?;
+    refused.extend(explained.refused.iter().cloned());
+    let readable: Vec<usize> = explained.images.iter().map(|i| i.row).collect();
 
-    let maps = stage::population(&explained, cam, POPULATION_SIDE)?;
-    study.write("explain/population.csv", stage::population_csv(&explained, &maps)?.as_bytes())?;
-    for (source, maps) in SOURCES.iter().zip(&maps) {
-        for (k, mean) in drawn.iter().map(|&k| (k, &maps[k])) {
-            let Some(map) = mean.mean() else { continue };
-            let side = PICTURE_SIDE;
-            let blank = Radiograph { width: side, height: side, pixels: vec![0.0; side * side], bits: 8 };
-            let label = &explained.labels[k];
-            let picture = Overlay {
-                radiograph: &blank,
-                heat: Some(Heat { map: &map, colours: ColourMap::Heat, opacity: 1.0 }),
-                marks: Vec::new(),
-                caption: vec![caption_line(label, None, source, &format!("mean of {} images", mean.images()))],
-            };
-            let name = format!("explain/population/{}-{}.png", plain(label), plain(source));
-            study.write(&name, &encode_png(&picture.draw()?)?)?;
-        }
-    }
-
+    let painter = Painter { models: &models, explained: &explained, kind: cam };
+    let mut page = Page::new(&study, &explained, &networks, cam);
+    let means = stage::population(&explained, cam, POPULATION_SIDE)?;
+    study.write("explain/population.csv", stage::population_csv(&explained, &means)?.as_bytes())?;
+    page.warn("explain", &stage::flat_messages(&explained, &means));
     if let Some(path) = &a.experts {
-        let renamed = renamed(&a.renamed)?;
-        let (rows, table, messages) =
-            stage::agreement(&explained, path, &renamed, &options, study.settings.split.seed)?;
-        study.write("explain/agreement_rows.csv", rows_csv(&rows).as_bytes())?;
-        study.write("explain/agreement.csv", summary_csv(&table).as_bytes())?;
-        messages.iter().take(20).for_each(|m| eprintln!("  - {m}"));
-        if messages.len() > 20 {
-            eprintln!("  - and {} more", messages.len() - 20);
-        }
-        println!(
-            "{:<24} {:<34} {:>4} {:>9} {:>6} {:>6} {:>9}",
-            "label", "map", "n", "coverage", "IoU", "hit", "pixel AUC"
-        );
-        for row in &table {
-            let value = |measure: &str| {
-                let found = row.measures.iter().find(|m| m.measure == measure).and_then(|m| m.mean);
-                found.map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"))
-            };
-            let (label, source) = (&row.label, &row.source);
-            println!(
-                "{label:<24} {source:<34} {:>4} {:>9} {:>6} {:>6} {:>9}",
-                row.regions,
-                value("coverage"),
-                value("iou"),
-                value("hit"),
-                value("pixel_auc")
-            );
-        }
+        let agreed = stage::agreement(&explained, path, &renamed, &options, study.settings.split.seed)?;
+        study.write("explain/agreement_rows.csv", rows_csv(&agreed.rows).as_bytes())?;
+        study.write("explain/agreement.csv", summary_csv(&agreed.table).as_bytes())?;
+        print_agreement(&agreed.table);
+        page.warn("experts", &agreed.messages);
+        page.gallery.tables.push(agreement_table(&agreed.table));
+        page.refused |= agreed.refused;
     }
-    overlays(a, &study, &explained, cam, &drawn)?;
-    println!("Pictures and tables: {}", study.path("explain").display());
-    for (id, reason) in &explained.refused {
+    if a.shortcuts {
+        let progress = Progress::new("shortcut check", "passes");
+        let check = shortcuts(&models, &readable, &|done, total| progress.update(done, total))?;
+        progress.finish(&format!("{} images", readable.len()));
+        study.write("explain/shortcuts.csv", check.csv().as_bytes())?;
+        print_shortcuts(&check);
+        refused.extend(check.refused.iter().cloned());
+        page.gallery.tables.push(shortcut_table(&check));
+        page.gallery.warnings.extend(check.warnings());
+        page.show("What was hidden", "Hidden pixels take the mean of the visible ones.", painter.views(&check)?);
+    }
+    if let Some(method) = method {
+        let progress = Progress::new(method.name(), "predictions");
+        let (found, lost) =
+            perturbed::perturb(&models, &readable, method, &|done, total| progress.update(done, total))?;
+        progress.finish(&format!("{} images", found.len()));
+        refused.extend(lost);
+        let table = perturbed::csv(&explained, &found, method, cam)?;
+        study.write("explain/perturbation.csv", table.as_bytes())?;
+        let note = "The models were asked about copies with parts hidden; nothing inside them was looked at.";
+        page.show(&format!("By hiding parts: {}", method.name()), note, painter.perturbed(&drawn, &found, method)?);
+    }
+    let drawing = std::time::Instant::now();
+    page.show(
+        "Mean maps",
+        "The mean over all explained images, each scaled from 0 to 1. Heat in border or corners on most images is a \
+         reason to look for markers.",
+        painter.means(&drawn, &means)?,
+    );
+    if !a.no_overlays {
+        if a.cases > 0 {
+            let note = "Rows: surely right, surely wrong, least sure. Begin with the surely wrong: many are errors of \
+                        the labels. A probability at or above the label's share of positives counts as a call.";
+            page.show("Contact sheets", note, painter.cases(&drawn, a.cases)?);
+        }
+        let progress = Progress::new("overlays", "images");
+        let overlays = painter.overlays(&drawn, a.overlays, &|done, total| progress.update(done, total))?;
+        progress.finish(&format!("{} pictures", overlays.pictures.len()));
+        let note = "Those with the highest probability by the forest. Grad-CAM: evidence for the label only. Tree-CAM: \
+                    red speaks for the label, blue against it. The outline holds the hottest fifth of the image.";
+        page.show("Overlays", note, overlays);
+    }
+    let drawing = drawing.elapsed().as_secs_f64();
+    let (passes, maps) = (explained.timings.passes, explained.timings.maps);
+    let share = if passes > 0.0 { 100.0 * maps / passes } else { 0.0 };
+    let time = format!(
+        "Time: {fitting:.1} s fitting, {passes:.1} s reading and passes, {maps:.1} s maps ({share:.0} % of the passes), \
+         {drawing:.1} s pictures"
+    );
+    println!("{time}");
+    page.gallery.facts.push(time);
+    study.write("explain/index.html", page.gallery.html()?.as_bytes())?;
+    let facts = [
+        ("networks", names.join(",")),
+        ("images", explained.images.len().to_string()),
+        ("cam", cam.name().to_owned()),
+        ("seconds_fitting", format!("{fitting:.3}")),
+        ("seconds_passes", format!("{passes:.3}")),
+        ("seconds_maps", format!("{maps:.3}")),
+        ("seconds_pictures", format!("{drawing:.3}")),
+    ];
+    let facts = facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    study.record("explain", StageRecord { seconds: fitting + passes + maps + drawing, facts })?;
+    println!("Pictures and tables: {}", study.path("explain/index.html").display());
+    for (id, reason) in &refused {
         eprintln!("{id}: {reason}");
     }
-    Ok(if explained.refused.is_empty() { Outcome::Clean } else { Outcome::SomeRefused })
+    Ok(if refused.is_empty() && !page.refused { Outcome::Clean } else { Outcome::SomeRefused })
 }
 
-/// Draws the images whose probability by the forest is highest, label after label.
-fn overlays(a: &Explain, study: &Study, explained: &Explained, cam: CamKind, drawn: &[usize]) -> anyhow::Result<()> {
-    let each = a.overlays.div_ceil(drawn.len().max(1));
-    let mut left = a.overlays;
-    let sources = Sources::new(&study.settings.images);
-    for &k in drawn {
-        let mut order: Vec<usize> = (0..explained.images.len()).collect();
-        let p = |i: usize| explained.images[i].probabilities[1][k];
-        order.sort_by(|&x, &y| p(y).total_cmp(&p(x)));
-        for &i in order.iter().take(each.min(left)) {
-            let maps = &explained.images[i];
-            let id = &explained.cohort.images[maps.row].id;
-            let mut decoded = image::decode(&sources.read(id)?).with_context(|| id.clone())?;
-            study.settings.blank.apply(&mut decoded.radiograph, decoded.dicom.as_ref());
-            let film = decoded.radiograph;
-            for (source, name) in SOURCES.iter().enumerate() {
-                let map = maps.map(source, k, cam, film.width, film.height)?;
-                let mask = MaskRule::Quantile(0.8).mask(&map)?;
-                let mut marks = vec![Mark { name: "hottest fifth".to_owned(), shape: Shape::Outline(&mask) }];
-                marks.extend(mask.bounding_box().map(|b| Mark { name: "its box".to_owned(), shape: Shape::Box(b) }));
-                let label = &explained.labels[k];
-                let signed = source == 1;
-                let kind = if signed { "tree-CAM (SHAP values)" } else { a.cam.as_str() };
-                let picture = Overlay {
-                    radiograph: &film,
-                    heat: Some(Heat {
-                        map: &map,
-                        colours: if signed { ColourMap::Signed } else { ColourMap::Heat },
-                        opacity: 0.5,
-                    }),
-                    marks,
-                    caption: vec![caption_line(label, Some(maps.probabilities[source][k]), name, kind)],
-                };
-                let stem = id.rsplit('/').next().unwrap_or(id);
-                let file = format!("explain/overlays/{}-{}-{}.png", plain(label), plain(stem), plain(name));
-                study.write(&file, &picture.png()?)?;
-            }
-            left -= 1;
+/// The page in the making.
+struct Page {
+    gallery: Gallery,
+    /// Whether an item was refused that is not in the list of refused images.
+    refused: bool,
+}
+
+impl Page {
+    fn new(study: &Study, explained: &Explained, networks: &[Network], cam: CamKind) -> Self {
+        let title = study.root.file_name().map_or_else(|| "study".to_owned(), |n| n.to_string_lossy().into_owned());
+        let networks: Vec<&str> = networks.iter().map(|n| n.name.as_str()).collect();
+        let facts = vec![
+            format!("{} images that were not learned from, {} labels", explained.images.len(), explained.labels.len()),
+            format!("Networks: {}", networks.join(", ")),
+            format!("fine-tuned head: {}", cam.describe()),
+            "forest: tree-CAM, exact SHAP values of the embedding's features, each laid over its feature's activations"
+                .to_owned(),
+        ];
+        Self { gallery: Gallery { title, facts, ..Gallery::default() }, refused: false }
+    }
+
+    /// Says messages and puts them on the page.
+    fn warn(&mut self, about: &str, messages: &[String]) {
+        messages.iter().take(SHOWN).for_each(|m| eprintln!("  - {m}"));
+        if messages.len() > SHOWN {
+            eprintln!("  - and {} more about {about}", messages.len() - SHOWN);
         }
+        self.gallery.warnings.extend(messages.iter().take(SHOWN).cloned());
     }
-    Ok(())
+
+    fn show(&mut self, title: &str, note: &str, drawn: Drawn) {
+        self.refused |= !drawn.problems.is_empty();
+        self.warn(FOLDER, &drawn.problems);
+        self.gallery.sections.push(Section {
+            title: title.to_owned(),
+            note: note.to_owned(),
+            pictures: drawn.pictures,
+        });
+    }
 }
 
-fn wanted(a: &Explain, labels: &[String]) -> anyhow::Result<Vec<usize>> {
-    if a.labels.is_empty() {
-        return Ok((0..labels.len()).collect());
+fn perturbation(name: &str, masks: Option<usize>) -> anyhow::Result<Perturbation> {
+    let method: Perturbation = name.parse().map_err(|e| anyhow::anyhow!("--perturb {name}: {e}"))?;
+    match (method, masks) {
+        (_, None) => Ok(method),
+        (Perturbation::Rise { .. }, Some(masks)) if (1..=MAX_PREDICTIONS).contains(&masks) => {
+            Ok(Perturbation::Rise { masks })
+        }
+        (Perturbation::Rise { .. }, Some(masks)) => bail!("--rise-masks {masks}: give 1 to {MAX_PREDICTIONS}"),
+        (Perturbation::Occlusion, Some(_)) => bail!("--rise-masks belongs to --perturb rise"),
     }
-    let find = |name: &String| {
-        labels.iter().position(|l| l.eq_ignore_ascii_case(name)).ok_or_else(|| {
-            anyhow::anyhow!("--labels {name}: the study has no such label; it has {}", labels.join(", "))
-        })
-    };
-    a.labels.iter().map(find).collect()
+}
+
+fn print_agreement(table: &[LabelAgreement]) {
+    println!("{:<24} {:<34} {:>4} {:>9} {:>6} {:>6} {:>9}", "label", "map", "n", "coverage", "IoU", "hit", "pixel AUC");
+    for row in table {
+        let value = |measure: &str| {
+            let found = row.measures.iter().find(|m| m.measure == measure).and_then(|m| m.mean);
+            found.map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"))
+        };
+        let (label, source) = (&row.label, &row.source);
+        println!(
+            "{label:<24} {source:<34} {:>4} {:>9} {:>6} {:>6} {:>9}",
+            row.regions,
+            value("coverage"),
+            value("iou"),
+            value("hit"),
+            value("pixel_auc")
+        );
+    }
+}
+
+fn print_shortcuts(check: &Shortcuts) {
+    println!("{:<24} {:<16} {:<38} {:>4} {:>6}", "label", "model", "visible", "pos", "AUC");
+    for s in &check.scores {
+        let auc = s.score.auc.map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"));
+        println!("{:<24} {:<16} {:<38} {:>4} {auc:>6}", s.score.label, s.source, s.view, s.score.positives);
+    }
+    let warnings = check.warnings();
+    for warning in &warnings {
+        println!("Warning: {warning}");
+    }
+    if warnings.is_empty() {
+        println!("No label is told without the chest by the rules of this check.");
+    }
 }
 
 fn renamed(pairs: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
@@ -196,9 +291,4 @@ fn renamed(pairs: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
         Ok((expert.to_owned(), label.to_owned()))
     };
     pairs.iter().map(pair).collect()
-}
-
-/// A name that is safe in a file name.
-fn plain(name: &str) -> String {
-    name.chars().map(|c| if c.is_alphanumeric() || c == '.' { c } else { '_' }).collect()
 }

@@ -18,7 +18,10 @@
 //! | [`agreement`], [`chance`] | how far masks agree with it, and what luck would give |
 //! | [`population`], [`shortcut`] | mean maps of many images; heat where no anatomy is |
 //! | [`overlay`] | pictures |
-//! | [`stage`] | all of it on a study |
+//! | [`models`] | the models of a study that are explained |
+//! | [`stage`] | maps, mean maps and agreement on a study |
+//! | [`perturbed`], [`masked`] | perturbation and the shortcut check on a study |
+//! | [`pictures`], [`gallery`] | what is drawn of a study, and the page that shows it |
 //!
 //! A heat map says what a model used. It does not say that the model is right, nor that the finding is there.
 
@@ -28,11 +31,18 @@ pub mod chance;
 mod colour;
 pub mod contour;
 pub mod experts;
+pub mod gallery;
 pub mod head;
 pub mod heat;
 pub mod mask;
+pub mod masked;
+pub mod models;
 pub mod overlay;
 pub mod perturb;
+pub mod perturbed;
+pub mod pictures;
+#[cfg(test)]
+mod planted_tests;
 pub mod population;
 pub mod shortcut;
 pub mod stage;
@@ -43,8 +53,12 @@ pub use contour::{Outline, outlines};
 pub use head::{ExplainedHead, SourceHead};
 pub use heat::HeatMap;
 pub use mask::{Mask, MaskRule, Region};
+pub use models::{Models, Refusals};
 
 use thiserror::Error;
+
+/// Names of the two models of a study in tables and files.
+pub const SOURCES: [&str; 2] = ["fine-tuned head", "forest"];
 
 /// Most pixels of a heat map or mask: those of the largest image that is read.
 pub const MAX_PIXELS: usize = crate::image::MAX_PIXELS as usize;

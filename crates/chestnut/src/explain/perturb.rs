@@ -62,6 +62,24 @@ impl Default for Occlusion {
     }
 }
 
+impl Occlusion {
+    /// First pixels of the patches along a side of `size` pixels.
+    fn starts(self, size: usize) -> Vec<usize> {
+        let Some(last) = size.checked_sub(self.patch) else { return Vec::new() };
+        let mut starts: Vec<usize> = (0..=last).step_by(self.stride.max(1)).collect();
+        if starts.last() != Some(&last) {
+            starts.push(last);
+        }
+        starts
+    }
+
+    /// Predictions of a map of an image of `size` x `size`, that of the whole image aside.
+    #[must_use]
+    pub fn predictions(self, size: usize) -> usize {
+        self.starts(size).len().pow(2)
+    }
+}
+
 /// Mean fall of the score over the patches that hide a pixel: positive where the image speaks for the label.
 ///
 /// Patches start at multiples of the stride; the last of each row and column lies flush with the border.
@@ -82,10 +100,7 @@ pub fn occlusion<E: From<ExplainError>>(
     if !(1..=patch).contains(&stride) {
         return Err(ExplainError::setting("the occlusion stride", stride, format!("1 to {patch} pixels")).into());
     }
-    let mut starts: Vec<usize> = (0..=size - patch).step_by(stride).collect();
-    if !(size - patch).is_multiple_of(stride) {
-        starts.push(size - patch);
-    }
+    let starts = settings.starts(size);
     let corners: Vec<(usize, usize)> = starts.iter().flat_map(|&y| starts.iter().map(move |&x| (x, y))).collect();
     check_predictions(corners.len())?;
     let mean = image.mean();

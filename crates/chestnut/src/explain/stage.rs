@@ -1,38 +1,30 @@
 //! `chestnut explain`: heat maps of the test part by the models that the tables show, beside what experts drew.
 //!
-//! Two models are explained, each fitted on the patients to learn from and never on those shown: the fine-tuned head
-//! (Grad-CAM) and the random forest on embeddings (tree-CAM). Both come from the last feature map of one pass per image.
+//! Each image goes through each network once: that pass's last feature map gives the maps of all labels by both models
+//! of [`Models`], the fine-tuned head (Grad-CAM) and the random forest on embeddings (tree-CAM). Only these small maps
+//! are kept, a few kilobytes per image; pictures are drawn from them later, one at a time.
 
 use super::agreement::{AgreementRow, AgreementRule, LabelAgreement, evaluate, summarise};
 use super::cam::{self, CamKind};
 use super::chance::ChanceMap;
 use super::experts::{self, ExpertRegion, Known};
+use super::models::add_share;
 use super::population::{MeanMap, heat_shares};
-use super::{ExplainError, ExplainedHead, FeatureMap, HeatMap, tree_cam};
+use super::{ExplainError, FeatureMap, HeatMap, Models, Refusals, SOURCES, tree_cam};
 use crate::cohort::Cohort;
-use crate::cohort::source::Sources;
-use crate::compare::{label_table, parts_of};
-use crate::embed::{EmbeddingTable, Network};
 use crate::error::{Error, Result};
-use crate::image;
-use crate::image::recipe::Recipe;
-use crate::study::Study;
-use chestnut_forest::{Features, Forest, Labels, Params};
-use chestnut_train::{Rows, Schedule, TrainedHead};
+use chestnut_forest::Explainer;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Instant;
 
 /// Images that run through a network together.
-const BATCH: usize = 8;
-/// Names of the two models in tables and files.
-pub const SOURCES: [&str; 2] = ["fine-tuned head", "forest"];
+pub(super) const BATCH: usize = 8;
 
 /// What to explain.
 #[derive(Clone, Debug)]
 pub struct ExplainOptions {
-    /// Images by id; all of the test part if empty.
-    pub images: Vec<String>,
     /// How the head's maps are made.
     pub cam: CamKind,
     /// Resamples of the agreement's intervals; the library's default if `None`.
@@ -68,146 +60,121 @@ impl ImageMaps {
     }
 }
 
+/// Where the time went, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Timings {
+    /// Loading networks, reading images and running them: what embedding the same images costs.
+    pub passes: f64,
+    /// Heat maps of all labels by both models, on top of that.
+    pub maps: f64,
+}
+
 /// Everything that one run explains.
 #[derive(Debug)]
 pub struct Explained {
     /// Label names.
     pub labels: Vec<String>,
-    /// In the order of the cohort.
+    /// In the order asked for.
     pub images: Vec<ImageMaps>,
     /// Images that could not be read any more, with the reason.
-    pub refused: Vec<(String, String)>,
+    pub refused: Refusals,
     /// The cohort that the rows count in.
     pub cohort: Cohort,
+    /// Where the time went.
+    pub timings: Timings,
 }
 
-/// The two models of one network.
-struct Fitted {
-    head: TrainedHead,
-    forest: Forest,
-}
-
-fn fit(table: &EmbeddingTable, labels: &Labels, [train, validation]: [&[usize]; 2], seed: u64) -> Result<Fitted> {
-    let x = |rows: &[usize]| -> Vec<f32> {
-        rows.iter().flat_map(|&r| &table.embeddings[r * table.width..(r + 1) * table.width]).copied().collect()
-    };
-    let y = |rows: &[usize]| -> Vec<Option<f32>> {
-        let of = |r: usize| (0..labels.outputs()).map(move |k| labels.get(r, k).map(|p| if p { 1.0 } else { 0.0 }));
-        rows.iter().flat_map(|&r| of(r)).collect()
-    };
-    let (train_x, train_y, validation_x, validation_y) = (x(train), y(train), x(validation), y(validation));
-    let head = TrainedHead::train(
-        Rows { embeddings: &train_x, targets: &train_y },
-        Rows { embeddings: &validation_x, targets: &validation_y },
-        table.width,
-        labels.outputs(),
-        &Schedule::fair(),
-        seed,
-    )?;
-    let mut development = [train, validation].concat();
-    development.sort_unstable();
-    let features = Features::new(x(&development), table.width)?;
-    let forest = Forest::fit(&features, &labels.select(&development), &Params::random_forest(seed))?;
-    Ok(Fitted { head, forest })
-}
-
-/// Fits the models, runs the images through the networks again and keeps their maps.
+/// Runs the images `rows` through the networks again and keeps their maps.
 ///
 /// `progress` is called with (done, total) passes of an image through a network.
 ///
 /// # Errors
-/// If embeddings are missing, an image is not in the study, or a network cannot be loaded.
+/// If a network cannot be loaded, or its parts do not fit each other.
 pub fn explain(
-    study: &Study,
-    cohort: &Cohort,
-    models: &Path,
-    networks: &[Network],
+    models: &Models<'_>,
+    rows: &[usize],
     options: &ExplainOptions,
     progress: &dyn Fn(usize, usize),
 ) -> Result<Explained> {
-    let (cohort, tables) = crate::compare::common(study, cohort, networks)?;
-    let [train, validation, test] = parts_of(&cohort, &study.settings.split)?;
-    let mut development = [&train[..], &validation[..]].concat();
-    development.sort_unstable();
-    let (names, labels) = label_table(&cohort, &development)?;
-    let rows = if options.images.is_empty() { test } else { named(&cohort, &options.images)? };
-    let learned: BTreeSet<usize> = development.into_iter().collect();
-    if let Some(&row) = rows.iter().find(|r| learned.contains(r)) {
-        let id = &cohort.images[row].id;
-        return Err(Error::Request(format!(
-            "{id} was learned from; a map of it would show what the model remembers. Name images of the test part (split.csv)"
-        )));
-    }
-    let blank = || -> [Vec<Vec<HeatMap>>; 2] { [vec![Vec::new(); names.len()], vec![Vec::new(); names.len()]] };
-    let zero = || [vec![0.0; names.len()], vec![0.0; names.len()]];
-    let mut images: Vec<ImageMaps> =
-        rows.iter().map(|&row| ImageMaps { row, probabilities: zero(), maps: blank() }).collect();
+    let names = models.labels();
+    let networks = models.networks().len();
+    let blank = |row: usize| ImageMaps {
+        row,
+        probabilities: [vec![0.0; names.len()], vec![0.0; names.len()]],
+        maps: [vec![Vec::new(); names.len()], vec![Vec::new(); names.len()]],
+    };
+    let mut images: Vec<ImageMaps> = rows.iter().map(|&row| blank(row)).collect();
     let mut refused = BTreeMap::new();
-    let sources = Sources::new(&study.settings.images);
-    let (mut done, total) = (0, rows.len() * networks.len());
+    let mut timings = Timings::default();
+    let (mut done, total) = (0, rows.len() * networks);
     progress(0, total);
-    for (network, table) in networks.iter().zip(&tables) {
-        let fitted = fit(table, &labels, [&train, &validation], study.settings.split.seed)?;
-        let mut engine = network.engine(models)?;
-        let recipe = Recipe { size: network.record.input_size, ..study.settings.recipe.clone() };
-        let standardisation = network.standardisation()?;
-        let problem = |problem: String| Error::Network { network: network.name.clone(), problem };
-        let shape = engine.feature_map_shape(recipe.size, recipe.size).map_err(|e| problem(e.to_string()))?;
-        let one = recipe.size * recipe.size * standardisation.channels();
+    for number in 0..networks {
+        let clock = Instant::now();
+        let mut runner = models.runner(number)?;
+        timings.passes += clock.elapsed().as_secs_f64();
+        let (fitted, shape) = (runner.fitted, runner.shape);
+        let heads = fitted.heads(names)?;
+        let explainer = Explainer::new(&fitted.forest)?;
         for batch in images.chunks_mut(BATCH) {
-            let read = |of: &ImageMaps| {
-                let image = &cohort.images[of.row];
-                let bytes = sources.read(&image.id).map_err(|e| e.to_string())?;
-                let mut decoded = image::decode_with(&bytes, &recipe.pixels).map_err(|e| e.to_string())?;
-                study.settings.blank.apply(&mut decoded.radiograph, decoded.dicom.as_ref());
-                let mut input = vec![0.0; one];
-                standardisation.apply(&recipe.prepare(&decoded.radiograph).grey, &mut input);
-                Ok::<_, String>(input)
-            };
-            let inputs: Vec<_> = batch.par_iter().map(read).collect();
-            let good: Vec<f32> = inputs.iter().filter_map(|i| i.as_ref().ok()).flatten().copied().collect();
-            let taps = engine.run(&good, recipe.size, recipe.size, true).map_err(|e| problem(e.to_string()))?;
-            let mut at = 0;
-            let mut places = Vec::new();
-            for (of, input) in batch.iter().zip(&inputs) {
-                places.push(input.is_ok().then_some(at));
-                match input {
-                    Ok(_) => at += 1,
-                    Err(reason) => drop(refused.insert(cohort.images[of.row].id.clone(), reason.clone())),
+            let clock = Instant::now();
+            let reader = &runner.reader;
+            let read: Vec<_> = batch.par_iter().map(|of| reader.square(of.row)).collect();
+            let (mut squares, mut places) = (Vec::new(), Vec::new());
+            for (of, square) in batch.iter().zip(read) {
+                match square {
+                    Ok(square) => {
+                        places.push(Some(squares.len()));
+                        squares.push(square);
+                    }
+                    Err(reason) => {
+                        places.push(None);
+                        refused.insert(models.cohort().images[of.row].id.clone(), reason);
+                    }
                 }
             }
-            let width = table.width;
+            let taps = runner.run(&squares, true)?;
+            timings.passes += clock.elapsed().as_secs_f64();
+            let clock = Instant::now();
+            let width = fitted.width;
             batch.par_iter_mut().zip(places).try_for_each(|(of, place)| -> Result<()> {
                 let Some(place) = place else { return Ok(()) };
                 let map = FeatureMap::of(&taps, place, shape)?;
                 let embedding = &taps.embeddings[place * width..(place + 1) * width];
-                let [head, forest] = [fitted.head.predict(embedding), {
-                    fitted.forest.predict(&Features::new(embedding.to_vec(), width)?)?
-                }];
-                let shap = fitted.forest.shap(embedding)?;
-                for (k, name) in names.iter().enumerate() {
-                    let gradient = ExplainedHead::trained(&fitted.head, k, name)?.gradient(embedding)?;
-                    of.maps[0][k].push(cam::explain(options.cam, &map, &gradient, head[k])?);
+                let says = fitted.probabilities(embedding)?;
+                let shap = explainer.explain(embedding)?;
+                for (k, head) in heads.iter().enumerate() {
+                    of.maps[0][k].push(cam::explain(options.cam, &map, &head.gradient(embedding)?, says[0][k])?);
                     of.maps[1][k].push(tree_cam::tree_cam(&shap, k, &map)?);
-                    of.probabilities[0][k] += head[k] / networks.len() as f64;
-                    of.probabilities[1][k] += forest[k] / networks.len() as f64;
                 }
+                add_share(&mut of.probabilities, &says, 1.0 / networks as f64);
                 Ok(())
             })?;
+            timings.maps += clock.elapsed().as_secs_f64();
             done += batch.len();
             progress(done, total);
         }
     }
-    images.retain(|i| i.maps[0].iter().all(|m| m.len() == networks.len()));
-    Ok(Explained { labels: names, images, refused: refused.into_iter().collect(), cohort })
+    images.retain(|i| i.maps[0].iter().all(|m| m.len() == networks));
+    Ok(Explained {
+        labels: names.to_vec(),
+        images,
+        refused: refused.into_iter().collect(),
+        cohort: models.cohort().clone(),
+        timings,
+    })
 }
 
-fn named(cohort: &Cohort, ids: &[String]) -> Result<Vec<usize>> {
-    let find = |id: &String| {
-        let row = cohort.images.binary_search_by(|i| i.id.as_str().cmp(id)).ok();
-        row.ok_or_else(|| Error::Request(format!("{id} is not an image of this study; cohort.csv lists them")))
-    };
-    ids.iter().map(find).collect()
+/// Agreement of maps with what experts drew.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Agreed {
+    /// One per map and region.
+    pub rows: Vec<AgreementRow>,
+    /// Means per label and map.
+    pub table: Vec<LabelAgreement>,
+    /// What could not be used or was left out, one sentence each.
+    pub messages: Vec<String>,
+    /// Whether an item of the experts' files could not be used.
+    pub refused: bool,
 }
 
 /// Agreement of every map with what experts drew on its image, and of the two maps that chance would give.
@@ -220,16 +187,17 @@ pub fn agreement(
     renamed: &BTreeMap<String, String>,
     options: &ExplainOptions,
     seed: u64,
-) -> Result<(Vec<AgreementRow>, Vec<LabelAgreement>, Vec<String>)> {
+) -> Result<Agreed> {
     let fault = |e: experts::ExpertError| Error::File { path: path.to_path_buf(), problem: e.to_string() };
     let known = Known::of_cohort(&explained.cohort, renamed).map_err(fault)?;
     let read = experts::read(path, &known).map_err(fault)?;
     let rule = AgreementRule::default();
     let by_id: BTreeMap<&str, &ImageMaps> =
         explained.images.iter().map(|i| (explained.cohort.images[i.row].id.as_str(), i)).collect();
-    let rows = |region: &ExpertRegion| -> Result<Vec<AgreementRow>> {
+    let number = |region: &ExpertRegion| explained.labels.iter().position(|l| *l == region.label);
+    let scored = |region: &ExpertRegion| -> Result<Vec<AgreementRow>> {
         let Some(maps) = by_id.get(region.image.as_str()) else { return Ok(Vec::new()) };
-        let Some(label) = explained.labels.iter().position(|l| *l == region.label) else { return Ok(Vec::new()) };
+        let Some(label) = number(region) else { return Ok(Vec::new()) };
         let expert = region.mask();
         let row = |source: String, agreement| AgreementRow {
             image: region.image.clone(),
@@ -249,10 +217,33 @@ pub fn agreement(
         }
         Ok(found)
     };
-    let rows: Vec<Vec<AgreementRow>> = read.regions.par_iter().map(rows).collect::<Result<_>>()?;
+    let rows: Vec<Vec<AgreementRow>> = read.regions.par_iter().map(scored).collect::<Result<_>>()?;
     let rows = rows.concat();
     let table = summarise(&rows, options.resamples, seed);
-    Ok((rows, table, read.problems.into_iter().chain(read.notes).collect()))
+    let elsewhere = read.regions.iter().filter(|r| !by_id.contains_key(r.image.as_str())).count();
+    let unlearned: BTreeSet<&str> =
+        read.regions.iter().filter(|r| number(r).is_none()).map(|r| r.label.as_str()).collect();
+    let refused = !read.problems.is_empty();
+    let mut messages: Vec<String> = read.problems.into_iter().chain(read.notes).collect();
+    if elsewhere > 0 {
+        messages.push(format!(
+            "{elsewhere} of {} outlined findings lie on images that are not explained here (learned from, or not asked \
+             for) and are not scored",
+            read.regions.len()
+        ));
+    }
+    if !unlearned.is_empty() {
+        let names: Vec<&str> = unlearned.into_iter().collect();
+        messages.push(format!("nothing was learned of {}, so no map of it can be scored", names.join(", ")));
+    }
+    let flat = rows.iter().filter(|r| SOURCES.contains(&r.source.as_str()) && r.agreement.hit.is_none()).count();
+    if flat > 0 {
+        messages.push(format!(
+            "{flat} maps are the same everywhere, so they point nowhere: they cover nothing and have no part in the \
+             pointing game"
+        ));
+    }
+    Ok(Agreed { rows, table, messages, refused })
 }
 
 /// Mean map of each label over all explained images, and where its heat lies; `[source][label]`.
@@ -269,29 +260,56 @@ pub fn population(explained: &Explained, kind: CamKind, side: usize) -> Result<[
             }
             Ok(mean)
         };
-        (0..explained.labels.len()).map(label).collect()
+        (0..explained.labels.len()).into_par_iter().map(label).collect()
     };
     Ok([of(0)?, of(1)?])
 }
 
-/// The table of a population's heat: source, label, images, shares in border and corners.
+/// The table of a population's heat: source, label, images, shares in border and corners beside those of an even map.
 ///
 /// # Errors
 /// [`ExplainError`] if a map has no heat to share.
 pub fn population_csv(explained: &Explained, maps: &[Vec<MeanMap>; 2]) -> Result<String> {
-    let mut rows = vec![["model", "label", "images", "flat", "heat"].map(str::to_owned).to_vec()];
+    let header = ["model", "label", "images", "flat", "border", "border_area", "corners", "corners_area", "heat"]
+        .map(str::to_owned);
+    let mut rows = vec![header.to_vec()];
     for (source, maps) in SOURCES.iter().zip(maps) {
         for (label, mean) in explained.labels.iter().zip(maps) {
             let shares = mean.mean().map(|m| heat_shares(&m, None)).transpose()?.flatten();
-            let words = shares.map_or_else(|| "no heat".to_owned(), |s| super::population::describe_shares(&s));
-            rows.push(vec![
-                (*source).to_owned(),
-                label.clone(),
-                mean.images().to_string(),
-                mean.flat().to_string(),
-                words,
-            ]);
+            let mut row = vec![(*source).to_owned(), label.clone(), mean.images().to_string(), mean.flat().to_string()];
+            match &shares {
+                Some(s) => {
+                    row.extend([s.border, s.border_area, s.corners, s.corners_area].map(|v| format!("{v:.4}")));
+                    row.push(super::population::describe_shares(s));
+                }
+                None => {
+                    row.extend(std::iter::repeat_n(String::new(), 4));
+                    row.push("no heat".to_owned());
+                }
+            }
+            rows.push(row);
         }
     }
     Ok(crate::cohort::table::to_csv(rows))
 }
+
+/// What must be said of maps that are the same everywhere, one sentence per model and label that has any.
+#[must_use]
+pub fn flat_messages(explained: &Explained, maps: &[Vec<MeanMap>; 2]) -> Vec<String> {
+    let mut messages = Vec::new();
+    for (source, maps) in SOURCES.iter().zip(maps) {
+        for (label, mean) in explained.labels.iter().zip(maps).filter(|(_, mean)| mean.flat() > 0) {
+            messages.push(format!(
+                "{label}, {source}: nothing in {} of {} images speaks for the label, so their maps are empty and have \
+                 no part in the mean map",
+                mean.flat(),
+                mean.flat() + mean.images()
+            ));
+        }
+    }
+    messages
+}
+
+#[cfg(test)]
+#[path = "stage_tests.rs"]
+mod tests;

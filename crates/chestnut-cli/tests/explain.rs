@@ -1,0 +1,174 @@
+//! `chestnut explain` as a user types it, on phantoms whose true masks are known.
+//!
+//! What must hold: every promised file is there, both kinds of map are scored for every outlined label beside chance,
+//! the page links only what lies beside it, and bad items are named while the others go on.
+
+#![allow(missing_docs)]
+
+mod common;
+
+use common::{NET, Scratch, files};
+use std::collections::BTreeSet;
+
+const LABELS: [&str; 7] = ["Pleura", "Device", "PNX", "Cardiac", "Lung", "Bone", "Normal"];
+const MODELS: [&str; 2] = ["fine-tuned head", "forest"];
+
+/// A study of 40 embedded phantoms, their masks in `phantom/masks`.
+fn study() -> Scratch {
+    let s = Scratch::new();
+    s.chestnut(&["phantom", "-n", "40", "--size", "96", "--seed", "3", "--masks", "-o", "phantom"]).ends(0);
+    s.ingest("phantom/labels.csv", "study").ends(0);
+    s.chestnut(&["embed", "study", "--net", NET]).ends(0);
+    s
+}
+
+/// Names of the images that overlays were drawn of; with enough overlays, those of the test part.
+fn drawn(s: &Scratch) -> BTreeSet<String> {
+    let images = s.table("phantom/labels.csv").into_iter().skip(1).map(|row| row[0].clone());
+    let overlays: Vec<String> = files(&s.path("study/explain/overlays")).into_iter().map(|(name, _)| name).collect();
+    images.filter(|image| overlays.iter().any(|o| o.contains(&format!("-{}-", image.replace('-', "_"))))).collect()
+}
+
+/// Columns of a table by name.
+fn column(table: &[Vec<String>], name: &str) -> usize {
+    table[0].iter().position(|c| c == name).unwrap_or_else(|| panic!("no column {name} in {:?}", table[0]))
+}
+
+#[test]
+fn a_study_is_explained_with_masks_shortcuts_and_a_page() {
+    let s = study();
+    let args = ["explain", "study", "--experts", "phantom/masks", "--shortcuts", "--overlays", "14", "--cases", "2"];
+    let run = s.chestnut(&args).ends(0);
+    let run = run.says(&["coverage", "only the four corners", "Time: ", "% of the passes", "index.html"]);
+    assert!(!run.text().contains("-P000"), "nothing said names a patient\n{run}");
+
+    // Two images of each of seven labels, by both models; a contact sheet and a mean map per label and model.
+    for (folder, count) in [("overlays", 28), ("cases", 14)] {
+        let found = files(&s.path(&format!("study/explain/{folder}")));
+        assert_eq!(found.len(), count, "{folder}");
+        assert!(found.iter().all(|(name, bytes)| name.ends_with(".png") && bytes.starts_with(b"\x89PNG")));
+    }
+    let population = s.table("study/explain/population.csv");
+    assert_eq!(population.len(), 1 + 2 * LABELS.len());
+    let share = column(&population, "border");
+    for row in population[1..].iter().filter(|row| !row[share].is_empty()) {
+        let share: f64 = row[share].parse().expect("a number");
+        assert!((0.0..=1.0).contains(&share), "{row:?}");
+    }
+
+    let rows = s.table("study/explain/agreement_rows.csv");
+    let [label, source, coverage] = ["label", "source", "coverage"].map(|name| column(&rows, name));
+    let of = |model: &str| -> Vec<&str> {
+        rows[1..].iter().filter(|r| r[source] == model).map(|r| r[label].as_str()).collect()
+    };
+    assert!(of(MODELS[0]).len() >= 5, "some findings lie on test images: {rows:?}");
+    assert_eq!(of(MODELS[0]), of(MODELS[1]), "both kinds of map are scored for the same findings");
+    assert_eq!(rows.len() - 1, 4 * of(MODELS[0]).len(), "each beside two chance levels");
+    for row in &rows[1..] {
+        let value: f64 = row[coverage].parse().expect("a number");
+        assert!((0.0..=1.0).contains(&value), "{row:?}");
+    }
+    let table = s.text("study/explain/agreement.csv");
+    for name in of(MODELS[0]).into_iter().chain(["chance: middle of the image", "pixel_auc"]) {
+        assert!(table.contains(name), "{name}");
+    }
+
+    let check = s.table("study/explain/shortcuts.csv");
+    assert_eq!(check.len(), 1 + 2 * LABELS.len() * 7, "the whole image and six views");
+    let (auc, reason) = (column(&check, "auc"), column(&check, "reason"));
+    assert!(check[1..].iter().all(|r| !r[auc].is_empty() || !r[reason].is_empty()), "an AUC or why there is none");
+    assert!(s.has("study/explain/shortcut_views.png"));
+
+    let page = s.text("study/explain/index.html").replace("&#x2f;", "/");
+    for outside in ["src=\"http", "href=\"http", "src=\"/", "<script", "@import"] {
+        assert!(!page.contains(outside), "the page must not fetch anything: {outside}");
+    }
+    let linked: Vec<&str> = page.split("src=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(linked.len() > 28 + 14, "{linked:?}");
+    for path in linked {
+        assert!(s.has(&format!("study/explain/{path}")), "{path} is linked and missing");
+    }
+    let manifest: serde_json::Value = serde_json::from_str(&s.text("study/manifest.json")).expect("JSON");
+    assert!(manifest["stages"]["explain"]["facts"]["seconds_maps"].is_string(), "{manifest}");
+
+    // The same numbers with one thread, and no pictures where none are asked for.
+    let tables = ["population.csv", "agreement_rows.csv"].map(|name| format!("study/explain/{name}"));
+    let before = tables.each_ref().map(|name| s.read(name));
+    std::fs::remove_dir_all(s.path("study/explain/overlays")).expect("removed");
+    let args = ["explain", "study", "--experts", "phantom/masks", "--no-overlays"];
+    let run = s.command(&args).env("RAYON_NUM_THREADS", "1").output().expect("the program starts");
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    assert!(before == tables.each_ref().map(|name| s.read(name)), "tables differ with one thread");
+    assert!(files(&s.path("study/explain/overlays")).is_empty());
+}
+
+#[test]
+fn single_images_are_explained_by_hiding_their_parts() {
+    let s = study();
+    s.chestnut(&["explain", "study", "--overlays", "100", "--cases", "0", "--labels", "Lung"]).ends(0);
+    let test = drawn(&s);
+    assert!((8..=16).contains(&test.len()), "about 30 % are tested on: {test:?}");
+    let image = test.first().expect("a test image").as_str();
+    let args = ["explain", "study", "--images", image, "--labels", "lung", "--no-overlays", "--perturb"];
+    for (method, more, predictions) in [("rise", &["--rise-masks", "20"][..], "21"), ("occlusion", &[][..], "170")] {
+        s.chestnut(&[&args[..], &[method], more].concat()).ends(0).says(&["1 images"]);
+        let table = s.table("study/explain/perturbation.csv");
+        let [of, count, agree] = ["image", "predictions", "correlation_with_fast_map"].map(|n| column(&table, n));
+        assert_eq!(table.len(), 1 + 2 * LABELS.len(), "{table:?}");
+        assert!(table[1..].iter().all(|r| r[of] == image && r[count] == predictions), "{table:?}");
+        let agreeing = table[1..].iter().filter(|r| !r[agree].is_empty());
+        let correlations: Vec<f64> = agreeing.map(|r| r[agree].parse().expect("a number")).collect();
+        assert!(!correlations.is_empty() && correlations.iter().all(|r| (-1.0..=1.0).contains(r)), "{table:?}");
+        assert_eq!(files(&s.path(&format!("study/explain/{method}"))).len(), 2, "one label, two models");
+        assert!(s.text("study/explain/index.html").contains(&format!("By hiding parts: {method}")));
+    }
+    s.chestnut(&["explain", "study", "--perturb", "rise"]).fails_saying(&["--images"]);
+    let with = |more: &[&str]| s.chestnut(&[&["explain", "study", "--images", image][..], more].concat());
+    with(&["--perturb", "lime"]).fails_saying(&["lime", "occlusion or rise"]);
+    with(&["--perturb", "rise", "--rise-masks", "0"]).fails_saying(&["--rise-masks 0"]);
+    with(&["--perturb", "occlusion", "--rise-masks", "9"]).fails_saying(&["--perturb rise"]);
+    with(&["--cam", "smooth"]).fails_saying(&["--cam smooth", "grad-cam"]);
+}
+
+#[test]
+fn bad_items_are_named_and_the_others_go_on() {
+    let s = study();
+    s.chestnut(&["explain", "study", "--overlays", "100", "--cases", "0", "--labels", "Lung"]).ends(0);
+    let test = drawn(&s);
+    let mut all = s.table("phantom/labels.csv").into_iter().skip(1).map(|row| row[0].clone());
+    let learned = all.find(|image| !test.contains(image)).expect("an image that was learned from");
+    let image = test.first().expect("a test image").clone();
+
+    // Names that nothing has, and an image that the models know by heart.
+    let images = format!("nobody.png,{learned},{image}");
+    let args = ["explain", "study", "--images", &images, "--labels", "Lung,Nodule", "--overlays", "1", "--cases", "0"];
+    let run = s.chestnut(&args).ends(2);
+    let run = run.says(&["nobody.png", "is not an image of this study", "was learned from", "--labels Nodule"]);
+    assert!(run.err.contains("1 images, 7 labels"), "{run}");
+    s.chestnut(&["explain", "study", "--images", "nobody.png"]).fails_saying(&["nobody.png", "cohort.csv"]);
+    s.chestnut(&["explain", "study", "--labels", "Nodule"]).fails_saying(&["Nodule", "Pleura"]);
+
+    // Masks of another size, without anything, of nobody and of no label, among good ones.
+    let stem = image.trim_end_matches(".png");
+    let save = |name: String, side: u32, value: u8| {
+        let mut mask = image::GrayImage::from_pixel(side, side, image::Luma([0]));
+        mask.put_pixel(0, 0, image::Luma([value]));
+        mask.save(s.path(&format!("phantom/masks/{name}"))).expect("a mask");
+    };
+    save(format!("{stem}__Normal.png"), 40, 255);
+    save(format!("{stem}__Device.png"), 96, 0);
+    save("A9-00000__Lung.png".to_owned(), 96, 255);
+    save(format!("{stem}__Nodule.png"), 96, 255);
+    let args = ["explain", "study", "--experts", "phantom/masks", "--no-overlays"];
+    let run = s.chestnut(&args).ends(2);
+    run.says(&["the mask is 40 x 40 pixels", "one value everywhere", "A9-00000__Lung.png", "no label \"Nodule\""]);
+    let rows = s.table("study/explain/agreement_rows.csv");
+    assert!(rows.len() > 1 + 4 * 3, "the good masks are scored: {rows:?}");
+    assert!(rows.iter().all(|r| !r.contains(&"Normal".to_owned()) && !r.contains(&"Nodule".to_owned())), "{rows:?}");
+    s.chestnut(&["explain", "study", "--experts", "phantom/labels.csv", "--no-overlays"])
+        .fails_saying(&["labels.csv", "columns"]);
+
+    // A film that vanished: it is named, and the others are drawn.
+    std::fs::remove_file(s.path(&format!("phantom/images/{image}"))).expect("removed");
+    s.chestnut(&["explain", "study", "--overlays", "3", "--cases", "0"]).ends(2).says(&[image.as_str()]);
+}

@@ -1,0 +1,89 @@
+use super::*;
+use crate::cohort::tests::image;
+
+/// Two images of 40 x 40 pixels; maps of image `a.png` point to the upper left quarter, those of `b.png` nowhere.
+fn explained() -> Explained {
+    let mut images = vec![image("a.png", "P1", "++"), image("b.png", "P2", "+-")];
+    images.iter_mut().for_each(|i| (i.width, i.height) = (40, 40));
+    let label_names = vec!["Lung".to_owned(), "PNX".to_owned(), "Bone".to_owned()];
+    let cohort = Cohort { label_names, images, rejects: Vec::new(), warnings: Vec::new() };
+    let map = |row: usize| {
+        let values = (0..16).map(|i| if row == 0 && i % 4 < 2 && i / 4 < 2 { 1.0 + i as f32 / 16.0 } else { 0.0 });
+        HeatMap::new(4, 4, values.collect()).expect("whole")
+    };
+    let maps = |row: usize| ImageMaps {
+        row,
+        probabilities: [vec![0.5; 2], vec![0.5; 2]],
+        maps: [vec![vec![map(row)]; 2], vec![vec![map(row)]; 2]],
+    };
+    Explained {
+        labels: vec!["Lung".to_owned(), "PNX".to_owned()],
+        images: vec![maps(0), maps(1)],
+        refused: Vec::new(),
+        cohort,
+        timings: Timings::default(),
+    }
+}
+
+const OPTIONS: ExplainOptions = ExplainOptions { cam: CamKind::GradCam, resamples: Some(20) };
+
+fn agreed(explained: &Explained, boxes: &str) -> Agreed {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("boxes.csv");
+    std::fs::write(&path, format!("image,label,x,y,width,height\n{boxes}")).expect("a file");
+    agreement(explained, &path, &BTreeMap::new(), &OPTIONS, 0).expect("a table of boxes")
+}
+
+#[test]
+fn both_maps_are_scored_beside_chance() {
+    let found = agreed(&explained(), "a.png,Lung,0,0,20,20\na.png,PNX,20,20,20,20\n");
+    assert_eq!(found.rows.len(), 8);
+    assert!(!found.refused, "{:?}", found.messages);
+    for source in SOURCES {
+        let hit = |label: &str| {
+            let row = found.rows.iter().find(|r| r.source == source && r.label == label).expect("scored");
+            (row.agreement.hit, row.agreement.coverage)
+        };
+        assert_eq!(hit("Lung").0, Some(1.0), "{source}");
+        assert!(hit("Lung").1 > 0.5 && hit("PNX") == (Some(0.0), 0.0), "{source}");
+    }
+}
+
+#[test]
+fn empty_maps_and_items_that_fit_nothing_are_said_and_the_others_go_on() {
+    let mut explained = explained();
+    let boxes = "b.png,Lung,0,0,20,20\na.png,Lung,0,0,20,20\na.png,Bone,0,0,9,9\nc.png,Lung,0,0,9,9\n\
+                 a.png,Nodule,0,0,9,9\n";
+    let found = agreed(&explained, boxes);
+    assert_eq!(found.rows.len(), 8, "two findings, two models and two chance levels");
+    assert!(found.refused);
+    let all = found.messages.join("\n");
+    for words in
+        ["2 maps are the same everywhere", "nothing was learned of Bone", "\"c.png\" is not in the study", "\"Nodule\""]
+    {
+        assert!(all.contains(words), "{words} in {all}");
+    }
+    explained.images.pop();
+    let found = agreed(&explained, boxes);
+    assert_eq!(found.rows.len(), 4);
+    assert!(found.messages.iter().any(|m| m.starts_with("1 of 3 outlined findings lie on images")), "{found:?}");
+}
+
+#[test]
+fn empty_maps_have_no_part_in_means() {
+    let explained = explained();
+    let maps = population(&explained, CamKind::GradCam, 8).expect("possible");
+    assert_eq!((maps[0].len(), maps[1][1].images(), maps[1][1].flat()), (2, 1, 1));
+    let messages = flat_messages(&explained, &maps);
+    assert_eq!(messages.len(), 4, "{messages:?}");
+    assert!(messages[0].starts_with("Lung, fine-tuned head: nothing in 1 of 2 images"), "{messages:?}");
+    let csv = population_csv(&explained, &maps).expect("a table");
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines.len(), 5);
+    assert!(lines[1].starts_with("fine-tuned head,Lung,1,1,0."), "{csv}");
+
+    let mut cold = self::explained();
+    cold.images.remove(0);
+    let maps = population(&cold, CamKind::GradCam, 8).expect("possible");
+    assert!(population_csv(&cold, &maps).expect("a table").contains("forest,PNX,0,1,,,,,no heat"));
+}
