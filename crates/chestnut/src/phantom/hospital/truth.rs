@@ -193,7 +193,7 @@ pub(super) fn truth_table(plan: &Plan, films: &[Film], hashes: &[String]) -> Str
         }
         cells.push(hashes[index].clone());
         cells.extend(Finding::ALL.iter().map(|&f| match label(file.study, film, f) {
-            Some(value) if used => if value { "1" } else { "0" }.to_owned(),
+            Some(value) if used => u8::from(value).to_string(),
             _ => String::new(),
         }));
         table.push(cells);
