@@ -25,7 +25,7 @@ from stages import NAMES, Stages, contents, leftovers
 
 SHARES = [0.0, 0.1, 0.3, 0.6, 0.9]
 PAGE = 4096
-ROOM = 1 << 30
+ROOM = 1 << 27
 
 
 def size_of(folder):
@@ -56,10 +56,13 @@ def fill(study, free):
     """Leaves `free` bytes on the file system of the study."""
     left = os.statvfs(study)
     size = left.f_bavail * left.f_frsize - free
-    with open(study.parent / "ballast", "wb") as file:
+    with open(study.parent / "ballast", "wb", buffering=0) as file:
         block = bytes(1 << 20)
-        while size > 0:
-            size -= file.write(block[: min(size, len(block))])
+        try:
+            while size > 0:
+                size -= file.write(block[: min(size, len(block))])
+        except OSError:
+            pass  # as full as it gets
 
 
 class Judge:
@@ -127,7 +130,8 @@ def read_only(stages, name, study, has_tmpfs, judge):
     elif os.geteuid() == 0:
         # Root may write everywhere; nobody may not, but must be able to read.
         user = 65534
-        for path in [stages.scratch, *stages.scratch.rglob("*")]:
+        shown = [p for p in stages.scratch.rglob("*") if p.is_relative_to(study) or "phantom" in p.parts]
+        for path in [stages.scratch, study.parent, *shown]:
             path.chmod(0o755 if path.is_dir() else 0o644)
     else:
         for path in [study, *study.rglob("*")]:
@@ -155,10 +159,10 @@ def main():
     has_tmpfs = False
     judge = Judge()
     try:
-        stages = Stages(a.binary, scratch, a.images, a.size)
         has_tmpfs = mounted(disk)
         print("a tmpfs" if has_tmpfs else "no right to mount: a limit on file sizes stands for the full disk", flush=True)
         study = disk / "study"
+        stages = Stages(a.binary, scratch, a.images, a.size, study)
         for name in NAMES:
             disk_full(stages, name, study, has_tmpfs, judge)
             read_only(stages, name, study, has_tmpfs, judge)

@@ -86,7 +86,7 @@ def main():
         stages = Stages(a.binary, scratch, a.images, a.size)
         for at, name in enumerate(NAMES):
             share = a.kills // len(NAMES) + (at < a.kills % len(NAMES))
-            results[name], differing = try_stage(stages, name, share, draw, scratch / "study")
+            results[name], differing = try_stage(stages, name, share, draw, stages.study)
             wrong += [f"{name}: {file}" for file in differing]
             results[name]["seconds_uninterrupted"] = round(stages.seconds[name], 2)
             print(f"{name}: {results[name]}", flush=True)

@@ -33,8 +33,10 @@ DURATION = re.compile(rb"\b\d[\d.,]*\s?(ms|s|min|h)\b")
 class Stages:
     """A scratch folder with phantoms, and the study's folder after each stage."""
 
-    def __init__(self, binary, scratch, images, size):
+    def __init__(self, binary, scratch, images, size, study=None):
         self.binary, self.scratch = str(pathlib.Path(binary).resolve()), pathlib.Path(scratch)
+        # The same path in all runs: it may stand in the files.
+        self.study = pathlib.Path(study or self.scratch / "study")
         self.seconds, self.environment = {}, {"CHESTNUT_MODELS": str(self.scratch / "models"), "PATH": "/usr/bin:/bin"}
         phantom = self.scratch / "phantom"
         self.must([self.binary, "phantom", "-n", str(images), "--size", str(size), "--dicom", "-o", str(phantom)])
@@ -66,8 +68,7 @@ class Stages:
 
     def uninterrupted(self, name, key):
         folder = self.scratch / name
-        # The same path in both runs and in all others: it may stand in the files.
-        study = self.scratch / "study"
+        study = self.study
         shutil.rmtree(study, ignore_errors=True)
         study.mkdir()
         if key is not None:
