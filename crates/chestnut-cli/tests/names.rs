@@ -55,7 +55,8 @@ impl Secrets {
         let at_border = |b: Option<&u8>| b.is_none_or(|b| !b.is_ascii_digit() && *b != b'.');
         let has = |word: &str, alone: bool| {
             text.windows(word.len()).enumerate().any(|(at, window)| {
-                window == word.as_bytes()
+                window[0] == word.as_bytes()[0]
+                    && window == word.as_bytes()
                     && (!alone
                         || (at_border(at.checked_sub(1).and_then(|before| text.get(before)))
                             && at_border(text.get(at + word.len()))))
