@@ -113,6 +113,25 @@ def texts():
         b"min_samples_leaf = [1]\ncriterion = [\"gini\"]\nmax_features = [\"sqrt\"]\nbootstrap = [false]\n")
 
 
+def models():
+    """One model file of each kind, by hand: two features, two labels."""
+    hashed = "0" * 64
+    head = {"format_version": 1, "chestnut": "0.1.0", "labels": ["PNX", "Lung"], "recipe_hash": hashed,
+            "inputs": [{"network": "xception", "weights_sha256": hashed, "width": 2}]}
+    params = {"learner": "random-forest", "trees": 1, "max_depth": 2, "min_samples_split": 2, "min_samples_leaf": 1,
+              "max_features": "sqrt", "criterion": "gini", "bootstrap": False, "class_weight": "none", "seed": 0}
+    leaf = {"feature": 2**32 - 1, "threshold": 0.0, "right": 0, "rows": 2, "weight": 2.0, "gain": 0.0}
+    root = {"feature": 1, "threshold": 0.5, "right": 2, "rows": 4, "weight": 4.0, "gain": 1.0}
+
+    def forest(outputs):
+        tree = {"nodes": [root, leaf, leaf], "shares": [0.5] * (3 * outputs)}
+        return {"params": params, "width": 2, "outputs": outputs, "trees": [tree]}
+
+    probe = {"width": 2, "outputs": 2, "lambdas": [1.0, 0.1], "weights": [0.1, -0.2, 0.3, 0.4], "intercepts": [0.0, 1.0]}
+    for name, model in [("forest", forest(2)), ("single-forests", [forest(1), forest(1)]), ("linear-probe", probe)]:
+        add("forest_model", f"{name}.json", json.dumps({**head, "model": {name: model}}).encode())
+
+
 def fixtures():
     streams = json.loads((ROOT / "crates/chestnut/tests/oracle_dicom.json").read_text())["streams"]
     for k, stream in enumerate(streams):
@@ -179,7 +198,7 @@ def main():
     texts()
     fixtures()
     archives([("a.png", b"\x89PNG\r\n\x1a\nnot much"), ("folder/b", b"DICM" * 20), ("DICOMDIR", b"x")])
-    add("forest_model", "small.json", b'{"format_version": 1}')
+    models()
     folder = os.environ.get("CHESTNUT_DATA")
     if folder:
         data(pathlib.Path(folder))
