@@ -13,10 +13,10 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:
   chestnut phantom -n 300 --hospital B --seed 0 -o phantom --masks
   chestnut phantom --hospital-export 10000 -o export
-  chestnut ingest export/images --labels export/labels.csv --label-set export/label_set.toml -o study
+  chestnut ingest export/images --labels export/labels.csv --label-set export/label_set.toml -o s
 
-A hospital export is made of -n rendered films, each written many times with another number burnt into its borders,
-under made-up names. export/truth.csv says what ingest must say of each file and row.")]
+A hospital export is made of -n rendered films, each written many times under made-up names and
+with another number burnt into its borders. truth.csv says what ingest must say of each file.")]
 pub(crate) struct Phantom {
     /// Images; for a hospital export, films that are rendered.
     #[arg(short = 'n', long, default_value_t = 300)]

@@ -52,7 +52,7 @@ impl Film {
                 .map(|case| {
                     let p = render(&phantoms, case);
                     let most = most(p.bits);
-                    let upright =
+                    let upright: Vec<u16> =
                         if p.monochrome1 { p.pixels.iter().map(|&v| most - v.min(most)).collect() } else { p.pixels };
                     let (view, labels) = (case.view, case.labels);
                     Self { width: p.width, height: p.height, bits: p.bits, upright, view, labels }
