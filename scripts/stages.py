@@ -27,7 +27,7 @@ criterion = ["gini"]
 max_features = ["sqrt"]
 bootstrap = [false]
 """
-DURATION = re.compile(rb"\b\d[\d.,]*\s?(ms|s|min|h)\b")
+DURATION = re.compile(rb"\b\d[\d.,]*\s?(?:ms|s|min|h)(?:\s\d+\s(?:s|min))?\b")
 
 
 class Stages:

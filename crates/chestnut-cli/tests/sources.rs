@@ -9,7 +9,7 @@ use std::io::{Cursor, Write};
 
 /// A zip of these members, deflated.
 fn zip_of(members: &[(String, Vec<u8>)]) -> Vec<u8> {
-    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let mut writer = zip::write::ZipWriter::new(Cursor::new(Vec::new()));
     let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
     for (name, bytes) in members {
         writer.start_file(name.as_str(), options).expect("a member");
