@@ -18,6 +18,8 @@ flags="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
 flags="$flags -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
 flags="$flags -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions -Ccodegen-units=1"
 [ "${SANITIZER:-address}" = none ] || flags="$flags -Zsanitizer=${SANITIZER:-address}"
+# The same versions of the dependencies as the program's.
+[ -f Cargo.lock ] || cp ../Cargo.lock Cargo.lock
 RUSTFLAGS="$flags" cargo +nightly build --release --target "$host" --bins || exit 1
 
 found=0
