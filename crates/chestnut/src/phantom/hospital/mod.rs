@@ -65,8 +65,8 @@ impl HospitalConfig {
 }
 
 /// Writes the export into `folder`: `images/`, `labels.csv` (semicolons, accession numbers without their leading zeros,
-/// words), `label_set.toml` by which its words are read, and `truth.csv`. Files that exist are written again; nothing else is touched. `progress` is called with
-/// (done, total).
+/// words), `label_set.toml` by which its words are read, and `truth.csv`. Files that exist are written again; nothing
+/// else is touched. `progress` is called with (done, total).
 ///
 /// # Errors
 /// If the configuration makes no sense or a file cannot be written.
