@@ -29,6 +29,8 @@ pub mod error;
 pub mod evaluate;
 pub mod explain;
 pub mod fs;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod image;
 pub mod lock;
 pub mod phantom;

@@ -3,16 +3,22 @@
 use crate::Outcome;
 use crate::progress::Progress;
 use chestnut::phantom::export::{ExportOptions, export};
+use chestnut::phantom::hospital::{HospitalConfig, export_hospital};
 use chestnut::phantom::{PhantomConfig, Shortcut};
 use clap::Args;
 use std::path::PathBuf;
 
 /// Draw a made-up chest radiograph cohort with known findings.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:
-  chestnut phantom -n 300 --hospital B --seed 0 -o phantom --masks")]
+#[command(after_help = "Examples:
+  chestnut phantom -n 300 --hospital B --seed 0 -o phantom --masks
+  chestnut phantom --hospital-export 10000 -o export
+  chestnut ingest export/images --labels export/labels.csv --label-set export/label_set.toml -o s
+
+A hospital export is made of -n rendered films, each written many times under made-up names and
+with another number burnt into its borders. truth.csv says what ingest must say of each file.")]
 pub(crate) struct Phantom {
-    /// Images.
+    /// Images; for a hospital export, films that are rendered.
     #[arg(short = 'n', long, default_value_t = 300)]
     pub(crate) images: usize,
     /// A or B: they differ in film, noise, size, markers and bit depth.
@@ -33,6 +39,9 @@ pub(crate) struct Phantom {
     /// Also write a mask for each finding.
     #[arg(long)]
     pub(crate) masks: bool,
+    /// Write so many DICOM files as a hospital exports them instead: mixed syntaxes, laterals, copies, broken files.
+    #[arg(long, value_name = "FILES", conflicts_with_all = ["hospital", "dicom", "masks", "shortcut"])]
+    pub(crate) hospital_export: Option<usize>,
     /// Plant a corner marker that goes with this finding (Normal, Cardiac, Lung, PNX, Pleura, Bone, Device).
     #[arg(long)]
     pub(crate) shortcut: Option<String>,
@@ -42,6 +51,14 @@ pub(crate) struct Phantom {
 }
 
 pub(crate) fn run(a: &Phantom) -> anyhow::Result<Outcome> {
+    if let Some(files) = a.hospital_export {
+        let config = HospitalConfig { files, films: a.images, size: a.size, seed: a.seed };
+        let progress = Progress::new("writing an export", "files");
+        export_hospital(&config, &a.output, &|done, total| progress.update(done, total))?;
+        progress.finish(&format!("{files} files"));
+        println!("{}", a.output.join("truth.csv").display());
+        return Ok(Outcome::Clean);
+    }
     let shortcut = match &a.shortcut {
         Some(finding) => Some(Shortcut { finding: finding.parse()?, fidelity: a.shortcut_fidelity }),
         None => None,

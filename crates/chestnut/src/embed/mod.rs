@@ -209,6 +209,11 @@ pub fn embed(
     Ok(result)
 }
 
+/// The number of images in the shard at `path`, if it can be read: for the fuzz targets.
+pub(crate) fn images_in_shard(path: &Path) -> Option<usize> {
+    shard::read(path).ok().map(|(table, _)| table.ids.len())
+}
+
 fn shard_name(i: usize) -> String {
     format!("part-{i:05}.parquet")
 }

@@ -15,6 +15,7 @@ mod film;
 mod findings;
 mod grid;
 mod heart;
+pub mod hospital;
 mod lungs;
 mod render;
 
@@ -72,6 +73,15 @@ pub enum PhantomError {
     /// The fidelity of a planted shortcut is not a share.
     #[error("fidelity of the planted shortcut is {0}; give a number from 0 to 1")]
     Fidelity(f64),
+    /// The number of files of a hospital export is 0 or too large.
+    #[error("a hospital export has 1 to {max} files, not {0}; choose another --hospital-export", max = hospital::MAX_EXPORT_FILES)]
+    ExportFiles(usize),
+    /// The number of films of a hospital export is out of range.
+    #[error("a hospital export is made of 2 to {max} films, not {0}; choose another -n", max = hospital::MAX_FILMS)]
+    Films(usize),
+    /// The long side of a hospital export's films is out of range.
+    #[error("films of {0} px are outside {min} to {max} for a hospital export; choose another size", min = hospital::MIN_EXPORT_SIZE, max = MAX_SIZE)]
+    ExportSize(usize),
     /// No such hospital.
     #[error("there is no phantom hospital '{0}'; use A or B")]
     Hospital(String),
