@@ -9,7 +9,7 @@ use common::Scratch;
 /// Widest line of help.
 const WIDTH: usize = 100;
 
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 15] = [
     &["ingest"],
     &["embed"],
     &["tune"],
@@ -20,6 +20,7 @@ const COMMANDS: [&[&str]; 14] = [
     &["models", "add"],
     &["models", "list"],
     &["models", "show"],
+    &["models", "export"],
     &["bench"],
     &["explain"],
     &["pixels"],

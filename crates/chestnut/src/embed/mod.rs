@@ -13,7 +13,7 @@ use crate::image::{self, recipe::Recipe};
 use crate::study::Study;
 use chestnut_nn::{Engine, Options};
 use chestnut_zoo::store::{self, ModelRecord};
-use chestnut_zoo::{Architecture, Head, weights};
+use chestnut_zoo::{Architecture, Graph, Head, Weights, weights};
 use rayon::prelude::*;
 pub use shard::{EmbeddingTable, ShardError};
 use std::collections::BTreeMap;
@@ -81,18 +81,24 @@ impl Network {
         Ok(self.record.standardisation.parse()?)
     }
 
-    pub(crate) fn engine(&self, models: &Path) -> Result<Engine> {
-        let (graph, weights) = if self.name.starts_with(SEEDED) {
+    /// The network and its weights, whose hash is that of the record.
+    ///
+    /// # Errors
+    /// If they cannot be read or were changed.
+    pub fn load(&self, models: &Path) -> Result<(Graph, Weights)> {
+        if self.name.starts_with(SEEDED) {
             let graph =
                 self.record.graph().map_err(|problem| Error::Network { network: self.name.clone(), problem })?;
             let weights = weights::seeded(&graph, 0);
-            (graph, weights)
-        } else {
-            // The hash is recorded with every embedding, so it must be that of the weights that made it.
-            store::verify(models, &self.name)?;
-            let (_, graph, weights) = store::load(models, &self.name)?;
-            (graph, weights)
-        };
+            return Ok((graph, weights));
+        }
+        // The hash is recorded with everything that the weights make, so it must be theirs.
+        let (_, graph, weights) = store::load_verified(models, &self.name)?;
+        Ok((graph, weights))
+    }
+
+    pub(crate) fn engine(&self, models: &Path) -> Result<Engine> {
+        let (graph, weights) = self.load(models)?;
         Engine::new(graph, weights, Options::default())
             .map_err(|e| Error::Network { network: self.name.clone(), problem: e.to_string() })
     }
