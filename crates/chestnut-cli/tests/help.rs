@@ -9,10 +9,11 @@ use common::Scratch;
 /// Widest line of help.
 const WIDTH: usize = 100;
 
-const COMMANDS: [&[&str]; 15] = [
+const COMMANDS: [&[&str]; 16] = [
     &["ingest"],
     &["embed"],
     &["tune"],
+    &["finetune"],
     &["compare"],
     &["demo"],
     &["phantom"],

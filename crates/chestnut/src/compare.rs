@@ -6,7 +6,9 @@ mod describe;
 
 pub use approaches::Approach;
 
-use approaches::{FOLDS, Material, Rows};
+pub(crate) use approaches::{Rows, patient_folds};
+
+use approaches::{FOLDS, Material};
 use beyond::beyond;
 use describe::{describe, predictions_csv};
 
@@ -16,12 +18,12 @@ use crate::embed::{self, EmbeddingTable, Network};
 use crate::error::{Error, Result};
 use crate::evaluate::{self, Comparison, MethodScore, PartCount, score_method};
 use crate::study::{SplitSettings, StageRecord, Study};
-use crate::transfer::Predictions;
 use crate::transfer::embeddings::Learner;
 use crate::transfer::source::SourceMap;
+use crate::transfer::{Predictions, deep};
 use crate::tune::{TunedSettings, training_hash};
 use chestnut_forest::{Fold, Labels, Params};
-use chestnut_train::Schedule;
+use chestnut_train::{Depth, Schedule};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -108,6 +110,16 @@ pub fn compare(
                        splits; compare with --tuned or with --repeats, not both";
         return Err(Error::Request(problem.to_owned()));
     }
+    let depths: Vec<Depth> = options
+        .approaches
+        .iter()
+        .filter_map(|a| if let Approach::DeepTuned(depth) = a { Some(*depth) } else { None })
+        .collect();
+    if !depths.is_empty() && options.repeats > 1 {
+        let problem = "networks were fine-tuned on the first split's training patients, who are test patients in other \
+                       splits; leave out --repeats or name the other approaches with --approach";
+        return Err(Error::Request(problem.to_owned()));
+    }
     let start = Instant::now();
     let (cohort, tables) = &common(study, cohort, networks)?;
     let settings = &study.settings.split;
@@ -131,6 +143,8 @@ pub fn compare(
         }
         let source = source_map(networks, tables, &names, options);
         let (items, training) = (cohort.items(), training_hash(cohort, &development));
+        let three = [&rows.train[..], &rows.validation[..], &rows.predict[..]];
+        let deep = deep::load(study, networks, &depths, cohort, three, (&names, &labels))?;
         let material = Material {
             networks,
             tables,
@@ -139,6 +153,7 @@ pub fn compare(
             map: source.as_ref(),
             settings,
             options,
+            deep: &deep,
             training: &training,
         };
         let truth = truth(&labels, &rows.predict);
@@ -156,8 +171,10 @@ pub fn compare(
             let clock = Instant::now();
             let learned = !matches!(approach, Approach::Baseline);
             if repeat == 0 && options.details {
-                own = material.out_of_fold(approach, &rows)?;
-                if let Approach::FineTuned(_) = approach
+                if material.has_out_of_fold(approach, &development) {
+                    own = material.out_of_fold(approach, &rows)?;
+                }
+                if let Approach::FineTuned(_) | Approach::DeepTuned(_) = approach
                     && let Some((t, o)) = material.stack_members(&approach.name(), &own, &test, &rows)?
                 {
                     test.push(t);

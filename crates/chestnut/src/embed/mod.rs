@@ -6,7 +6,7 @@
 mod shard;
 
 use crate::cohort::source::Sources;
-use crate::cohort::{BlankRules, Cohort};
+use crate::cohort::{BlankRules, Cohort, CohortImage};
 use crate::error::{Error, Result};
 use crate::image::recipe::Standardisation;
 use crate::image::{self, recipe::Recipe};
@@ -160,18 +160,7 @@ pub fn embed(
         let Some(engine) = engine.as_mut() else { continue };
         let mut table = EmbeddingTable::default();
         for batch in images.chunks(BATCH) {
-            let prepared: Vec<_> = batch
-                .par_iter()
-                .map(|image| {
-                    let bytes = sources.read(&image.id).map_err(|e| e.to_string())?;
-                    let mut decoded = image::decode_with(&bytes, &recipe.pixels).map_err(|e| e.to_string())?;
-                    if decoded.content_sha256 != image.sha256 {
-                        return Err("has changed since it was ingested; run ingest again".to_owned());
-                    }
-                    study.settings.blank.apply(&mut decoded.radiograph, decoded.dicom.as_ref());
-                    Ok(recipe.prepare(&decoded.radiograph).grey)
-                })
-                .collect();
+            let prepared: Vec<_> = batch.par_iter().map(|image| prepare(study, &sources, &recipe, image)).collect();
             let standardisation = network.standardisation()?;
             let one = recipe.size * recipe.size * standardisation.channels();
             let good: Vec<&Vec<f32>> = prepared.iter().filter_map(|p| p.as_ref().ok()).collect();
@@ -207,6 +196,22 @@ pub fn embed(
     }
     remove_stale_shards(&folder, total.div_ceil(SHARD))?;
     Ok(result)
+}
+
+/// Grey values of one image as the recipe prepares them, or why there are none.
+pub(crate) fn prepare(
+    study: &Study,
+    sources: &Sources,
+    recipe: &Recipe,
+    image: &CohortImage,
+) -> std::result::Result<Vec<f32>, String> {
+    let bytes = sources.read(&image.id).map_err(|e| e.to_string())?;
+    let mut decoded = image::decode_with(&bytes, &recipe.pixels).map_err(|e| e.to_string())?;
+    if decoded.content_sha256 != image.sha256 {
+        return Err("has changed since it was ingested; run ingest again".to_owned());
+    }
+    study.settings.blank.apply(&mut decoded.radiograph, decoded.dicom.as_ref());
+    Ok(recipe.prepare(&decoded.radiograph).grey)
 }
 
 fn shard_name(i: usize) -> String {

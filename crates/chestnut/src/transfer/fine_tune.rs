@@ -23,18 +23,18 @@ pub fn fit_and_predict(
     schedule: &Schedule,
     seed: u64,
 ) -> Result<Predictions> {
-    let embeddings = |rows: &[usize]| -> Vec<f32> {
-        rows.iter().flat_map(|&r| &table.embeddings[r * table.width..(r + 1) * table.width]).copied().collect()
-    };
-    let targets = |rows: &[usize]| -> Vec<Option<f32>> {
-        let of = |r: usize| (0..labels.outputs()).map(move |k| labels.get(r, k).map(|p| if p { 1.0 } else { 0.0 }));
-        rows.iter().flat_map(|&r| of(r)).collect()
-    };
-    let (train_x, train_y) = (embeddings(train), targets(train));
-    let (validation_x, validation_y) = (embeddings(validation), targets(validation));
+    let (train_x, train_y) = material(table, labels, train);
+    let (validation_x, validation_y) = material(table, labels, validation);
     let learn = Rows { embeddings: &train_x, targets: &train_y };
     let judge = Rows { embeddings: &validation_x, targets: &validation_y };
     let head = TrainedHead::train(learn, judge, table.width, labels.outputs(), schedule, seed)?;
-    let probabilities = head.predict(&embeddings(predict));
+    let probabilities = head.predict(&material(table, labels, predict).0);
     Ok(Predictions { approach: APPROACH.to_owned(), source: source.to_owned(), probabilities })
+}
+
+/// Embeddings `[row][feature]` and targets `[row][label]` of some rows of the cohort.
+pub(super) fn material(table: &EmbeddingTable, labels: &Labels, rows: &[usize]) -> (Vec<f32>, Vec<Option<f32>>) {
+    let embedding = |r: usize| &table.embeddings[r * table.width..(r + 1) * table.width];
+    let targets = |r: usize| (0..labels.outputs()).map(move |k| labels.get(r, k).map(|p| if p { 1.0 } else { 0.0 }));
+    (rows.iter().flat_map(|&r| embedding(r)).copied().collect(), rows.iter().flat_map(|&r| targets(r)).collect())
 }
