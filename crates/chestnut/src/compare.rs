@@ -124,6 +124,13 @@ pub fn compare(
     let (cohort, tables) = &common(study, cohort, networks)?;
     let settings = &study.settings.split;
     let mut notes = BTreeSet::new();
+    let manifest = study.manifest();
+    for network in networks {
+        let stage = manifest.stages.get(&format!("embed {}", network.name));
+        if let Some(tta) = stage.and_then(|s| s.facts.get("tta")) {
+            notes.insert(format!("embeddings of {} are means over {tta} looks at each image (--tta)", network.name));
+        }
+    }
     let approaches = possible(networks, tables, cohort, options, &mut notes);
     if approaches.is_empty() {
         return Err(Error::Request("nothing to compare: name at least one approach that these networks allow".into()));

@@ -105,9 +105,13 @@ pub(crate) fn run(a: &Finetune) -> anyhow::Result<Outcome> {
         let network = Network::find(&models, name)?;
         let maps = Progress::new(&format!("preparing {name}"), "images");
         let learning = Progress::new(&format!("teaching {name}"), "epochs");
-        let done = finetune(&study, &models, &network, &options, &|n, all| maps.update(n, all), &|n, all| {
-            learning.update(n, all);
-        })?;
+        let prepared = |n: usize, all: usize| {
+            maps.update(n, all);
+            if n == all {
+                maps.finish(&format!("{n} images"));
+            }
+        };
+        let done = finetune(&study, &models, &network, &options, &prepared, &|n, all| learning.update(n, all))?;
         learning.finish(&said(&done));
         println!("{} is in {}.", done.model.name, study.path("models").display());
     }
