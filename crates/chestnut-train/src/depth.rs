@@ -3,6 +3,7 @@
 //! | depth | learns | cut |
 //! |---|---|---|
 //! | `Head` | the Dense layers | embedding |
+//! | `Conv` | the head and what the paper's authors unfroze (protocol 6.1) | as `Block` |
 //! | `Block` | the head and the last stage of the network's own paper | the map before that stage |
 //! | `All` | everything | nowhere |
 //!
@@ -23,7 +24,9 @@ use thiserror::Error;
 pub enum Depth {
     /// The Dense layers on the embedding.
     Head,
-    /// Those and the last stage.
+    /// Those and the last six Keras layers, as the authors' code: one to four convolutions.
+    Conv,
+    /// The Dense layers and the last stage.
     Block,
     /// All layers.
     All,
@@ -35,6 +38,7 @@ impl Depth {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Head => "head",
+            Self::Conv => "conv",
             Self::Block => "block",
             Self::All => "all",
         }
@@ -96,7 +100,7 @@ pub fn split(graph: &Graph, depth: Depth) -> Result<Cut, DepthError> {
             let front = Graph { feature_map: graph.embedding, ..before(graph, graph.embedding) };
             Ok(Cut { front: Some(front), tail })
         }
-        Depth::Block => {
+        Depth::Conv | Depth::Block => {
             let architecture: Architecture = graph.name.parse().map_err(DepthError::Unknown)?;
             let layer = before_last_stage(architecture);
             let cut = graph.nodes.iter().position(|n| n.name == layer);
@@ -138,15 +142,40 @@ fn no_cut(graph: &Graph, layer: &str) -> DepthError {
     DepthError::NoCut { network: graph.name.clone(), layer: layer.to_owned() }
 }
 
-/// Which nodes of a tail learn: all, or all but batch normalisation, which then keeps the statistics of the many images
-/// that the network came from instead of those of small batches of few.
-#[must_use]
-pub fn learning(tail: &Graph, norms: bool) -> Trained {
-    if norms {
-        return Trained::All;
+/// The layers that the paper's authors unfroze: of the last six of Keras's those with weights (protocol 6.1).
+const fn last_convolutions(architecture: Architecture) -> &'static [&'static str] {
+    match architecture {
+        Architecture::DenseNet121 => &["conv5_block16_2_conv", "bn"],
+        Architecture::DenseNet169 | Architecture::DenseNet201 => &["conv5_block32_2_conv", "bn"],
+        Architecture::InceptionResNetV2 => &["block8_10_conv", "conv_7b", "conv_7b_bn"],
+        Architecture::Xception => {
+            &["block14_sepconv1_bn", "block14_sepconv2.depthwise", "block14_sepconv2.pointwise", "block14_sepconv2_bn"]
+        }
+        Architecture::Vgg16 => &["block5_conv1", "block5_conv2", "block5_conv3"],
+        Architecture::Vgg19 => &["block5_conv1", "block5_conv2", "block5_conv3", "block5_conv4"],
     }
-    let learns = |op: &Op| matches!(op, Op::Conv { .. } | Op::Depthwise { .. } | Op::Dense { .. });
-    Trained::Only(tail.nodes.iter().enumerate().filter(|(_, n)| learns(&n.op)).map(|(id, _)| id).collect())
+}
+
+/// Which nodes of a tail learn. Without `norms` batch normalisation does not: it then keeps the statistics of the many
+/// images that the network came from instead of those of small batches of few.
+///
+/// # Errors
+/// [`DepthError::Unknown`].
+pub fn learning(tail: &Graph, depth: Depth, norms: bool) -> Result<Trained, DepthError> {
+    if norms && depth != Depth::Conv {
+        return Ok(Trained::All);
+    }
+    let named = match depth {
+        Depth::Conv => Some(last_convolutions(tail.name.parse().map_err(DepthError::Unknown)?)),
+        _ => None,
+    };
+    let learns = |node: &Node| match &node.op {
+        Op::Dense { .. } => true,
+        Op::BatchNorm { .. } if !norms => false,
+        _ => named.is_none_or(|names| names.contains(&node.name.as_str())),
+    };
+    let nodes = tail.nodes.iter().enumerate().filter(|(_, node)| learns(node));
+    Ok(Trained::Only(nodes.map(|(id, _)| id).collect()))
 }
 
 /// The tensors of `weights` that `part` of a network needs.
@@ -160,7 +189,6 @@ pub fn weights_of(part: &Graph, weights: &Weights) -> Weights {
 mod tests {
     use super::*;
     use chestnut_zoo::{Head, weights};
-    use std::collections::BTreeSet;
 
     #[test]
     fn both_parts_together_are_the_network() {
@@ -168,7 +196,7 @@ mod tests {
         for architecture in Architecture::ALL {
             let graph = architecture.graph(&Head::sigmoid(labels.clone()));
             let shapes = graph.shapes(224, 224).expect("fits");
-            for depth in [Depth::Head, Depth::Block] {
+            for depth in [Depth::Head, Depth::Conv, Depth::Block] {
                 let Cut { front: Some(front), tail } = split(&graph, depth).expect("can be cut") else {
                     panic!("{architecture}: no front")
                 };
@@ -191,18 +219,35 @@ mod tests {
     }
 
     #[test]
+    fn the_published_layers_are_there() {
+        for architecture in Architecture::ALL {
+            let graph = architecture.graph(&Head::chexpert());
+            let tail = split(&graph, Depth::Conv).expect("can be cut").tail;
+            for name in last_convolutions(architecture) {
+                assert!(tail.nodes.iter().any(|n| n.name == *name), "{architecture}: {name}");
+            }
+        }
+    }
+
+    #[test]
     fn the_last_stage_costs_a_part_and_norms_can_stay() {
         let graph = Architecture::DenseNet121.graph(&Head::chexpert());
         let cut = split(&graph, Depth::Block).expect("can be cut");
         // The fourth dense block sees 7 x 7 maps of 512 channels.
         assert_eq!(cut.tail.input_channels(), 512);
         assert_eq!(cut.tail.shapes(7, 7).expect("fits")[cut.tail.feature_map].channels, 1024);
-        let Trained::Only(nodes) = learning(&cut.tail, false) else { panic!("norms stay") };
-        let kinds: BTreeSet<bool> =
-            nodes.iter().map(|&id| matches!(cut.tail.nodes[id].op, Op::Conv { .. } | Op::Dense { .. })).collect();
-        assert_eq!(kinds, BTreeSet::from([true]));
-        assert_eq!(nodes.len(), 2 * 16 + 1);
-        assert_eq!(learning(&cut.tail, true), Trained::All);
+        let weighted = |trained: Trained| {
+            let Trained::Only(nodes) = trained else { panic!("some stay") };
+            let names = nodes.into_iter().map(|id| &cut.tail.nodes[id]);
+            let has = |n: &&Node| matches!(n.op, Op::Conv { .. } | Op::BatchNorm { .. } | Op::Dense { .. });
+            names.filter(has).map(|n| n.name.as_str()).collect::<Vec<_>>()
+        };
+        let names = weighted(learning(&cut.tail, Depth::Block, false).expect("known"));
+        assert_eq!(names.len(), 2 * 16 + 1, "two convolutions per layer, and the head");
+        assert!(names.iter().all(|n| n.ends_with("_conv") || *n == "head.0"), "{names:?}");
+        assert_eq!(learning(&cut.tail, Depth::Block, true), Ok(Trained::All));
+        let names = weighted(learning(&cut.tail, Depth::Conv, true).expect("known"));
+        assert_eq!(names, ["conv5_block16_2_conv", "bn", "head.0"]);
         let bare = Architecture::DenseNet121.graph(&Head::none());
         assert!(matches!(split(&bare, Depth::Head), Err(DepthError::NoHead(_))));
         let renamed = Graph { name: "resnet50".into(), ..graph };

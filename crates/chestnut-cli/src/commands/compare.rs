@@ -80,6 +80,8 @@ pub(crate) enum ApproachArg {
     Head,
     /// Heads taught by `finetune --depth head`.
     FinetunedHead,
+    /// Last convolutions taught by `finetune --depth conv`.
+    FinetunedConv,
     /// Last blocks taught by `finetune --depth block`.
     FinetunedBlock,
     /// Networks taught by `finetune --depth all`.
@@ -122,6 +124,7 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
         ApproachArg::Embeddings => a.learner.iter().map(|l| Approach::Embeddings(learner(*l, seed))).collect(),
         ApproachArg::Head => vec![Approach::FineTuned(schedule)],
         ApproachArg::FinetunedHead => vec![Approach::DeepTuned(Depth::Head)],
+        ApproachArg::FinetunedConv => vec![Approach::DeepTuned(Depth::Conv)],
         ApproachArg::FinetunedBlock => vec![Approach::DeepTuned(Depth::Block)],
         ApproachArg::FinetunedAll => vec![Approach::DeepTuned(Depth::All)],
     }));

@@ -63,7 +63,9 @@ pub(crate) struct Finetune {
 pub(crate) enum DepthArg {
     /// The classification layer.
     Head,
-    /// That and the last stage of the network.
+    /// That and the last convolutions, as the paper's authors did.
+    Conv,
+    /// The classification layer and the last stage of the network.
     Block,
     /// All layers.
     All,
@@ -87,6 +89,7 @@ pub(crate) fn run(a: &Finetune) -> anyhow::Result<Outcome> {
     }
     let depth = match a.depth {
         DepthArg::Head => Depth::Head,
+        DepthArg::Conv => Depth::Conv,
         DepthArg::Block => Depth::Block,
         DepthArg::All => Depth::All,
     };

@@ -45,7 +45,7 @@ pub(super) fn fit(
 ) -> Result<(Cpu, History)> {
     let Task { tail, labels, options, seed } = *task;
     let update = Update { weight_decay: options.weight_decay, ..Update::default() };
-    let mut learner = Cpu::new(tail, start, update, &learning(tail, options.norms))?;
+    let mut learner = Cpu::new(tail, start, update, &learning(tail, options.depth, options.norms)?)?;
     let start_auc = mean_auc(&mut learner, maps, labels, validation)?;
     let mut history = History { start_auc, epochs: Vec::new(), best: 0 };
     let (mut best, mut kept) = (start_auc, learner.state()?);

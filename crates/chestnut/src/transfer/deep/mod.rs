@@ -19,7 +19,7 @@ use crate::embed::{EmbeddingTable, Network};
 use crate::error::{Error, Result};
 use crate::study::{StageRecord, Study};
 use chestnut_forest::Labels;
-use chestnut_train::depth::{split, weights_of};
+use chestnut_train::depth::{learning, split, weights_of};
 use chestnut_train::{Depth, Learner, Schedule, TrainedHead};
 use chestnut_zoo::read::HeadHint;
 use chestnut_zoo::read::safetensors::write_safetensors;
@@ -103,6 +103,7 @@ impl DeepOptions {
 pub const fn approach_name(depth: Depth) -> &'static str {
     match depth {
         Depth::Head => "Fine-tuning, head",
+        Depth::Conv => "Fine-tuning, last convolutions",
         Depth::Block => "Fine-tuning, last block",
         Depth::All => "Fine-tuning, all layers",
     }
@@ -181,12 +182,14 @@ pub fn finetune(
         fits.push(history);
     }
 
-    let learned = |name: &str| match name.rsplit('.').next() {
-        Some("kernel" | "bias") => true,
-        Some("gamma" | "beta") => options.norms,
-        _ => false,
+    let learns = learning(&cut.tail, options.depth, options.norms)?;
+    let owner = |name: &str| {
+        let (owner, kind) = name.rsplit_once('.')?;
+        let statistic = matches!(kind, "moving_mean" | "moving_variance");
+        cut.tail.nodes.iter().position(|n| n.name == owner && !statistic)
     };
-    let parameters = taught.iter().filter(|(name, _)| learned(name)).map(|(_, tensor)| tensor.data.len()).sum();
+    let learned = taught.iter().filter(|(name, _)| owner(name).is_some_and(|id| learns.contains(id)));
+    let parameters = learned.map(|(_, tensor)| tensor.data.len()).sum();
     if let Some(front) = &cut.front {
         taught.extend(weights_of(front, &pretrained));
     }

@@ -49,7 +49,7 @@ pub(super) fn file_name(network: &Network, depth: Depth) -> String {
 #[must_use]
 pub fn depths(study: &Study, networks: &[Network]) -> Vec<Depth> {
     let done = |depth: &Depth| networks.iter().all(|n| study.path(&file_name(n, *depth)).is_file());
-    [Depth::Head, Depth::Block, Depth::All].into_iter().filter(done).collect()
+    [Depth::Head, Depth::Conv, Depth::Block, Depth::All].into_iter().filter(done).collect()
 }
 
 /// Identity of weights, recipe, split and labels.
