@@ -166,7 +166,10 @@ pub fn learning(tail: &Graph, depth: Depth, norms: bool) -> Result<Trained, Dept
         return Ok(Trained::All);
     }
     let named = match depth {
-        Depth::Conv => Some(last_convolutions(tail.name.parse().map_err(DepthError::Unknown)?)),
+        Depth::Conv => {
+            let architecture: Architecture = tail.name.parse().map_err(DepthError::Unknown)?;
+            Some(last_convolutions(architecture))
+        }
         _ => None,
     };
     let learns = |node: &Node| match &node.op {

@@ -189,7 +189,7 @@ pub fn finetune(
         cut.tail.nodes.iter().position(|n| n.name == owner && !statistic)
     };
     let learned = taught.iter().filter(|(name, _)| owner(name).is_some_and(|id| learns.contains(id)));
-    let parameters = learned.map(|(_, tensor)| tensor.data.len()).sum();
+    let parameters: usize = learned.map(|(_, tensor)| tensor.data.len()).sum();
     if let Some(front) = &cut.front {
         taught.extend(weights_of(front, &pretrained));
     }
