@@ -116,3 +116,79 @@ fn mean_auc(learner: &mut Cpu, maps: &mut Maps, labels: &Labels, rows: &[usize])
     let aucs: Vec<f64> = (0..outputs).filter_map(of_label).collect();
     Ok((!aucs.is_empty()).then(|| aucs.iter().sum::<f64>() / aucs.len() as f64))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cohort::{BlankRules, LabelSet};
+    use crate::image::recipe::Recipe;
+    use crate::study::{Settings, SplitSettings, Study};
+    use chestnut_train::Depth;
+    use chestnut_zoo::graph::{Builder, Op, Padding, Shape, Window};
+    use chestnut_zoo::{Head, weights};
+    use std::path::PathBuf;
+
+    const SHAPE: Shape = Shape { height: 6, width: 6, channels: 16 };
+
+    /// Convolution, normalisation, ReLU, mean, two labels.
+    fn tail() -> Graph {
+        let mut b = Builder::new(SHAPE.channels);
+        let window = Window { size: [3, 3], stride: 1, padding: Padding::Same };
+        let x = b.push("conv", Op::Conv { window, filters: 16, bias: false }, &[0]);
+        let x = b.batch_norm("norm", x, 1e-3, true);
+        let x = b.relu("relu", x);
+        b.finish("tiny", x, &Head::sigmoid(vec!["a".into(), "b".into()]))
+    }
+
+    /// Noise in which the mean of channel k says label k; every third image does not know its second label.
+    fn images(count: usize) -> (Vec<f32>, Labels) {
+        let mut draw = Stream::keyed(1, "fine-tuning test");
+        let (mut values, mut labels) = (Vec::new(), Vec::new());
+        for i in 0..count {
+            let truth = [draw.uniform() < 0.5, draw.uniform() < 0.5];
+            for j in 0..SHAPE.height * SHAPE.width * SHAPE.channels {
+                let shift = truth.get(j % SHAPE.channels).map_or(0.0, |&yes| if yes { 0.5 } else { -0.5 });
+                values.push((draw.normal() + shift) as f32);
+            }
+            labels.extend([Some(truth[0]), (i % 3 > 0).then_some(truth[1])]);
+        }
+        (values, Labels::new(&labels, 2).expect("whole rows"))
+    }
+
+    #[test]
+    fn a_tail_learns_and_the_best_epoch_is_kept() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let settings = Settings {
+            images: PathBuf::new(),
+            blank: BlankRules::default(),
+            recipe: Recipe::default(),
+            split: SplitSettings::default(),
+            labels: LabelSet::chexpert(),
+        };
+        let study = Study { root: folder.path().to_path_buf(), settings };
+        let (values, labels) = images(72);
+        let mut maps = Maps::of(&study, SHAPE, &values).expect("a file");
+        let one = SHAPE.height * SHAPE.width * SHAPE.channels;
+        let both = [&values[7 * one..8 * one], &values[3 * one..4 * one]].concat();
+        assert!(maps.read(&[7, 3]).expect("read") == both, "in the order asked for");
+
+        let (tail, rows) = (tail(), (0..72).collect::<Vec<usize>>());
+        let start = weights::seeded(&tail, 1);
+        let options = DeepOptions { epochs: 12, batch: 8, rate: 1e-2, ..DeepOptions::new(Depth::Block) };
+        let task = Task { tail: &tail, labels: &labels, options: &options, seed: 0 };
+        let parts = [&rows[..48], &rows[48..]];
+        let (mut learner, history) = fit(&task, &start, &mut maps, parts, &|_| ()).expect("trains");
+        let after = mean_auc(&mut learner, &mut maps, &labels, parts[1]).expect("predicts");
+        assert!(after > Some(0.9), "{history:?}");
+        let kept = history.best.checked_sub(1).map_or(history.start_auc, |i| history.epochs[i].validation_auc);
+        assert_eq!(after, kept, "the weights are those of the best epoch");
+        let losses: Vec<f64> = history.epochs.iter().map(|e| e.loss).collect();
+        assert!(losses.last() < losses.first() || losses.len() == 1, "{losses:?}");
+
+        // Batch normalisation keeps what it had; the convolution moved.
+        let state = learner.state().expect("a state");
+        let changed = |name: &str| state.weights[name] != start[name];
+        assert!(["norm.gamma", "norm.beta", "norm.moving_mean", "norm.moving_variance"].iter().all(|n| !changed(n)));
+        assert!(history.best == 0 || changed("conv.kernel"));
+    }
+}

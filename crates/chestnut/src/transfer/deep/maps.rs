@@ -66,9 +66,14 @@ impl Maps {
 
     /// One pixel per image: its embedding.
     pub(super) fn embeddings(study: &Study, table: &EmbeddingTable) -> Result<Self> {
-        let shape = Shape { height: 1, width: 1, channels: table.width };
-        let mut maps = Self::new(study, shape, table.ids.len())?;
-        maps.append(&table.embeddings)?;
+        Self::of(study, Shape { height: 1, width: 1, channels: table.width }, &table.embeddings)
+    }
+
+    /// Whole images of this shape.
+    pub(super) fn of(study: &Study, shape: Shape, values: &[f32]) -> Result<Self> {
+        let images = values.len() / (shape.height * shape.width * shape.channels).max(1);
+        let mut maps = Self::new(study, shape, images)?;
+        maps.append(values)?;
         Ok(maps)
     }
 
