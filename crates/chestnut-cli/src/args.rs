@@ -7,6 +7,7 @@ use crate::commands::doctor::Doctor;
 use crate::commands::embed::Embed;
 use crate::commands::explain::Explain;
 use crate::commands::explain_pixels::Pixels;
+use crate::commands::finetune::Finetune;
 use crate::commands::ingest::Ingest;
 use crate::commands::models::Models;
 use crate::commands::phantom::Phantom;
@@ -42,6 +43,7 @@ pub(crate) enum Command {
     Ingest(Ingest),
     Embed(Embed),
     Tune(Tune),
+    Finetune(Finetune),
     Compare(Compare),
     Predict(Predict),
     Demo(Demo),

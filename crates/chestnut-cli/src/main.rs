@@ -45,6 +45,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Ingest(a) => commands::ingest::run(&a),
         Command::Embed(a) => commands::embed::run(&a),
         Command::Tune(a) => commands::tune::run(&a),
+        Command::Finetune(a) => commands::finetune::run(&a),
         Command::Compare(a) => commands::compare::run(&a),
         Command::Predict(a) => commands::predict::run(&a),
         Command::Demo(a) => commands::demo::run(&a),

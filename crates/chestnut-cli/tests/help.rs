@@ -9,10 +9,11 @@ use common::Scratch;
 /// Widest line of help.
 const WIDTH: usize = 100;
 
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 18] = [
     &["ingest"],
     &["embed"],
     &["tune"],
+    &["finetune"],
     &["compare"],
     &["predict"],
     &["demo"],
@@ -22,6 +23,7 @@ const COMMANDS: [&[&str]; 16] = [
     &["models", "add"],
     &["models", "list"],
     &["models", "show"],
+    &["models", "export"],
     &["bench"],
     &["explain"],
     &["pixels"],
@@ -44,9 +46,16 @@ fn every_command_has_help() {
 #[test]
 fn the_main_commands_show_examples_that_can_be_copied() {
     let s = Scratch::new();
-    for command in
-        [&["ingest"][..], &["embed"], &["tune"], &["compare"], &["predict"], &["phantom"], &["pretrain"], &["models", "add"]]
-    {
+    for command in [
+        &["ingest"][..],
+        &["embed"],
+        &["tune"],
+        &["compare"],
+        &["predict"],
+        &["phantom"],
+        &["pretrain"],
+        &["models", "add"],
+    ] {
         let run = s.chestnut(&[command, &["--help"]].concat()).ends(0);
         let (_, examples) = run.out.split_once("Example").unwrap_or_else(|| panic!("no example\n{run}"));
         let start = format!("  chestnut {} ", command.join(" "));

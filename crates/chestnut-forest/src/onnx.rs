@@ -4,22 +4,23 @@
 //! `TreeEnsembleRegressor` with a target per label, aggregate AVERAGE and no post-transform: its outputs are the
 //! probabilities. [`classifier`] exports one label alone as a two-class `TreeEnsembleClassifier` for software that
 //! wants classes. `BRANCH_LEQ` is the forest's own rule (`x <= threshold` goes left), and thresholds are f32 in both,
-//! so every row ends in the same leaf; leaf shares are rounded to f32. The protobuf encoding is written by hand: a
-//! forest needs five message types, a protobuf library would be larger than this crate.
+//! so every row ends in the same leaf; leaf shares are rounded to f32. The encoding is `chestnut-zoo`'s.
 
 use crate::forest::{Forest, ForestError};
 use crate::tree::Node;
+use chestnut_zoo::onnx::message::Message;
+use chestnut_zoo::onnx::parts::{
+    self, Extent, FLOAT, INT64, OPSET, attach, floats_attribute, int_attribute, ints_attribute, text_attribute,
+    texts_attribute,
+};
 use thiserror::Error;
 
-/// Protobuf's own limit of a message.
-pub const MAX_ONNX_BYTES: usize = i32::MAX as usize;
+pub use chestnut_zoo::onnx::MAX_ONNX_BYTES;
+
 /// Bytes that a node and a share at a leaf may take at most in the file; for checking before building.
 const NODE_BYTES: usize = 64;
 const SHARE_BYTES: usize = 24;
 
-/// ONNX 1.10 (2021) and later read this.
-const IR_VERSION: i64 = 8;
-const OPSET: i64 = 15;
 /// First version of the ML operators; all that a forest needs.
 const ML_OPSET: i64 = 1;
 const ML_DOMAIN: &str = "ai.onnx.ml";
@@ -68,9 +69,9 @@ pub fn regressor(forest: &Forest, properties: &[(String, String)]) -> Result<Vec
         }
     });
     leaves.put(&mut node, "target");
-    node.message(5, &ints_attribute("n_targets", None, forest.outputs as i64));
-    node.message(5, &text_attribute("aggregate_function", "AVERAGE"));
-    node.message(5, &text_attribute("post_transform", "NONE"));
+    attach(&mut node, &int_attribute("n_targets", forest.outputs as i64));
+    attach(&mut node, &text_attribute("aggregate_function", "AVERAGE"));
+    attach(&mut node, &text_attribute("post_transform", "NONE"));
     let outputs = [value("probabilities", FLOAT, Some(forest.outputs))];
     Ok(model(&node, forest.width, &outputs, properties))
 }
@@ -100,8 +101,8 @@ pub fn classifier(forest: &Forest, output: usize, properties: &[(String, String)
     let mut leaves = Leaves::default();
     for_leaves(forest, |t, i, shares| leaves.push(t, i, 0, (shares[output] / trees) as f32));
     leaves.put(&mut node, "class");
-    node.message(5, &ints_attribute("classlabels_int64s", Some(&[0, 1]), 0));
-    node.message(5, &text_attribute("post_transform", "NONE"));
+    attach(&mut node, &ints_attribute("classlabels_int64s", &[0, 1]));
+    attach(&mut node, &text_attribute("post_transform", "NONE"));
     let outputs = [value("label", INT64, None), value("probabilities", FLOAT, Some(2))];
     Ok(model(&node, forest.width, &outputs, properties))
 }
@@ -131,7 +132,7 @@ fn all_nodes(forest: &Forest) -> impl Iterator<Item = (usize, usize, &Node)> {
 fn put_nodes(message: &mut Message, forest: &Forest) {
     let mut ints = |name, of: fn(usize, usize, bool, u32, u32) -> i64| {
         let values: Vec<i64> = all_nodes(forest).map(|(t, i, n)| of(t, i, n.is_leaf(), n.feature, n.right)).collect();
-        message.message(5, &ints_attribute(name, Some(&values), 0));
+        attach(message, &ints_attribute(name, &values));
     };
     ints("nodes_treeids", |t, _, _, _, _| t as i64);
     ints("nodes_nodeids", |_, i, _, _, _| i as i64);
@@ -139,12 +140,9 @@ fn put_nodes(message: &mut Message, forest: &Forest) {
     ints("nodes_truenodeids", |_, i, leaf, _, _| if leaf { 0 } else { i as i64 + 1 });
     ints("nodes_falsenodeids", |_, _, leaf, _, right| if leaf { 0 } else { i64::from(right) });
     let thresholds: Vec<f32> = all_nodes(forest).map(|(_, _, n)| n.threshold).collect();
-    message.message(5, &floats_attribute("nodes_values", &thresholds));
-    let mut modes = attribute("nodes_modes", STRINGS);
-    for (_, _, n) in all_nodes(forest) {
-        modes.text(9, if n.is_leaf() { "LEAF" } else { "BRANCH_LEQ" });
-    }
-    message.message(5, &modes);
+    attach(message, &floats_attribute("nodes_values", &thresholds));
+    let modes = all_nodes(forest).map(|(_, _, n)| if n.is_leaf() { "LEAF" } else { "BRANCH_LEQ" });
+    attach(message, &texts_attribute("nodes_modes", modes));
 }
 
 /// Weights at the leaves, in the four columns of ONNX.
@@ -165,132 +163,27 @@ impl Leaves {
     }
 
     fn put(&self, message: &mut Message, what: &str) {
-        message.message(5, &ints_attribute(&format!("{what}_treeids"), Some(&self.trees), 0));
-        message.message(5, &ints_attribute(&format!("{what}_nodeids"), Some(&self.nodes), 0));
-        message.message(5, &ints_attribute(&format!("{what}_ids"), Some(&self.ids), 0));
-        message.message(5, &floats_attribute(&format!("{what}_weights"), &self.weights));
+        attach(message, &ints_attribute(&format!("{what}_treeids"), &self.trees));
+        attach(message, &ints_attribute(&format!("{what}_nodeids"), &self.nodes));
+        attach(message, &ints_attribute(&format!("{what}_ids"), &self.ids));
+        attach(message, &floats_attribute(&format!("{what}_weights"), &self.weights));
     }
 }
 
-// AttributeProto.AttributeType and TensorProto.DataType.
-const INT: i64 = 2;
-const STRING: i64 = 3;
-const FLOATS: i64 = 6;
-const INTS: i64 = 7;
-const STRINGS: i64 = 8;
-const FLOAT: i64 = 1;
-const INT64: i64 = 7;
-
-fn attribute(name: &str, kind: i64) -> Message {
-    let mut message = Message::default();
-    message.text(1, name).int(20, kind);
-    message
-}
-
-/// A list, or `single` without one.
-fn ints_attribute(name: &str, list: Option<&[i64]>, single: i64) -> Message {
-    let mut message = attribute(name, if list.is_some() { INTS } else { INT });
-    match list {
-        Some(values) => {
-            let mut packed = Message::default();
-            values.iter().for_each(|&v| packed.varint(v as u64));
-            message.message(8, &packed);
-        }
-        None => {
-            message.int(3, single);
-        }
-    }
-    message
-}
-
-fn floats_attribute(name: &str, values: &[f32]) -> Message {
-    let mut message = attribute(name, FLOATS);
-    let packed: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-    message.bytes(7, &packed);
-    message
-}
-
-fn text_attribute(name: &str, value: &str) -> Message {
-    let mut message = attribute(name, STRING);
-    message.text(4, value);
-    message
-}
-
-/// ValueInfoProto of a tensor `[n]` or `[n, width]`.
+/// Output tensor `[n]` or `[n, width]`.
 fn value(name: &str, element: i64, width: Option<usize>) -> Message {
-    let mut shape = Message::default();
-    let mut rows = Message::default();
-    rows.text(2, "n");
-    shape.message(1, &rows);
-    if let Some(width) = width {
-        let mut columns = Message::default();
-        columns.int(1, width as i64);
-        shape.message(1, &columns);
-    }
-    let mut tensor = Message::default();
-    tensor.int(1, element).message(2, &shape);
-    let mut kind = Message::default();
-    kind.message(1, &tensor);
-    let mut message = Message::default();
-    message.text(1, name).message(2, &kind);
-    message
+    let extents: Vec<Extent<'_>> = std::iter::once(Extent::Open("n")).chain(width.map(Extent::Fixed)).collect();
+    parts::value(name, element, &extents)
 }
 
-/// ModelProto around one node.
+/// The file around one node.
 fn model(node: &Message, width: usize, outputs: &[Message], properties: &[(String, String)]) -> Vec<u8> {
     let mut graph = Message::default();
     graph.message(1, node).text(2, "forest").message(11, &value("embedding", FLOAT, Some(width)));
     for output in outputs {
         graph.message(12, output);
     }
-    let mut message = Message::default();
-    message.int(1, IR_VERSION).text(2, "chestnut").text(3, env!("CARGO_PKG_VERSION")).message(7, &graph);
-    for (domain, version) in [("", OPSET), (ML_DOMAIN, ML_OPSET)] {
-        let mut opset = Message::default();
-        opset.text(1, domain).int(2, version);
-        message.message(8, &opset);
-    }
-    for (key, text) in properties {
-        let mut entry = Message::default();
-        entry.text(1, key).text(2, text);
-        message.message(14, &entry);
-    }
-    message.0
-}
-
-/// A protobuf message under construction.
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    fn int(&mut self, field: u64, value: i64) -> &mut Self {
-        self.varint(field << 3);
-        self.varint(value as u64);
-        self
-    }
-
-    fn bytes(&mut self, field: u64, bytes: &[u8]) -> &mut Self {
-        self.varint(field << 3 | 2);
-        self.varint(bytes.len() as u64);
-        self.0.extend_from_slice(bytes);
-        self
-    }
-
-    fn text(&mut self, field: u64, text: &str) -> &mut Self {
-        self.bytes(field, text.as_bytes())
-    }
-
-    fn message(&mut self, field: u64, message: &Self) -> &mut Self {
-        self.bytes(field, &message.0)
-    }
+    parts::model(&graph, &[("", OPSET), (ML_DOMAIN, ML_OPSET)], properties)
 }
 
 #[cfg(test)]
@@ -299,42 +192,14 @@ mod tests {
     use crate::params::Params;
     use crate::table::{Features, Labels};
     use chestnut_stats::random::Stream;
+    use chestnut_zoo::onnx::message::{self, Field};
     use std::collections::BTreeMap;
 
-    /// Fields of a message in order: number and content (a varint's value as 8 bytes).
-    fn fields(mut bytes: &[u8]) -> Vec<(u64, Vec<u8>)> {
-        let mut all = Vec::new();
-        while !bytes.is_empty() {
-            let key = varint(&mut bytes);
-            let content = match key & 7 {
-                0 => varint(&mut bytes).to_le_bytes().to_vec(),
-                2 => {
-                    let length = varint(&mut bytes) as usize;
-                    let (content, rest) = bytes.split_at(length);
-                    bytes = rest;
-                    content.to_vec()
-                }
-                other => panic!("wire type {other}"),
-            };
-            all.push((key >> 3, content));
-        }
-        all
+    fn fields(bytes: &[u8]) -> Vec<Field> {
+        message::fields(bytes).expect("a whole message")
     }
 
-    fn varint(bytes: &mut &[u8]) -> u64 {
-        let mut value = 0;
-        for shift in (0..).step_by(7) {
-            let (first, rest) = bytes.split_first().expect("a whole varint");
-            *bytes = rest;
-            value |= u64::from(first & 0x7F) << shift;
-            if *first < 0x80 {
-                break;
-            }
-        }
-        value
-    }
-
-    fn find(fields: &[(u64, Vec<u8>)], number: u64) -> Vec<Vec<u8>> {
+    fn find(fields: &[Field], number: u64) -> Vec<Vec<u8>> {
         fields.iter().filter(|(n, _)| *n == number).map(|(_, c)| c.clone()).collect()
     }
 
@@ -353,7 +218,7 @@ mod tests {
             for packed in find(&attribute, 8) {
                 let mut packed = packed.as_slice();
                 while !packed.is_empty() {
-                    values.push(varint(&mut packed) as f64);
+                    values.push(message::varint(&mut packed).expect("a number") as f64);
                 }
             }
             for packed in find(&attribute, 7) {

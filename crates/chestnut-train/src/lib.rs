@@ -7,10 +7,12 @@
 //!
 //! This crate knows no cohort files and never prints.
 
+pub mod depth;
 pub mod head;
 pub mod learner;
 pub mod network;
 
+pub use depth::{Cut, Depth, DepthError};
 pub use head::{Adam, Epoch, HeadError, Rate, Rows, Schedule, TrainedHead};
 pub use learner::{Batch, Learner, State, TrainError, Trained, Update};
 pub use network::{Cpu, Gradients, initial_weights};

@@ -14,6 +14,7 @@ pub mod graph;
 pub mod head;
 pub mod layers;
 pub mod nets;
+pub mod onnx;
 pub mod read;
 pub mod store;
 pub mod weights;

@@ -13,7 +13,9 @@ mod tests;
 pub use approaches::Approach;
 pub use published::{FOLDER as PUBLISHED_FOLDER, PublishedTable, as_published};
 
-use approaches::{FOLDS, Material, Rows};
+pub(crate) use approaches::{Rows, patient_folds};
+
+use approaches::{FOLDS, Material};
 use beyond::beyond;
 use describe::{describe, predictions_csv};
 use outputs::{possible, source_map};
@@ -25,12 +27,12 @@ use crate::error::{Error, Result};
 use crate::evaluate::table::SPLIT_BY_IMAGE;
 use crate::evaluate::{self, Comparison, MethodScore, PartCount, score_method};
 use crate::study::{SplitSettings, StageRecord, Study};
-use crate::transfer::Predictions;
 use crate::transfer::embeddings::Learner;
 use crate::transfer::source::SourceMap;
+use crate::transfer::{Predictions, deep};
 use crate::tune::{TunedSettings, training_hash};
 use chestnut_forest::{Fold, Labels, Params};
-use chestnut_train::Schedule;
+use chestnut_train::{Depth, Schedule};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -130,12 +132,29 @@ pub fn compare(
                        splits; compare with --tuned or with --repeats, not both";
         return Err(Error::Request(problem.to_owned()));
     }
+    let depths: Vec<Depth> = options
+        .approaches
+        .iter()
+        .filter_map(|a| if let Approach::DeepTuned(depth) = a { Some(*depth) } else { None })
+        .collect();
+    if !depths.is_empty() && options.repeats > 1 {
+        let problem = "networks were fine-tuned on the first split's training patients, who are test patients in other \
+                       splits; leave out --repeats or name the other approaches with --approach";
+        return Err(Error::Request(problem.to_owned()));
+    }
     let start = Instant::now();
     let (cohort, tables) = &common(study, cohort, networks)?;
     let settings = &study.settings.split;
     let mut notes = BTreeSet::new();
     if options.concat && networks.len() < 2 {
         notes.insert("nothing was concatenated (--concat): there is one network only".to_owned());
+    }
+    let manifest = study.manifest();
+    for network in networks {
+        let stage = manifest.stages.get(&format!("embed {}", network.name));
+        if let Some(tta) = stage.and_then(|s| s.facts.get("tta")) {
+            notes.insert(format!("embeddings of {} are means over {tta} looks at each image (--tta)", network.name));
+        }
     }
     let approaches = possible(networks, tables, cohort, options, &mut notes);
     if approaches.is_empty() {
@@ -157,6 +176,8 @@ pub fn compare(
         }
         let source = source_map(networks, tables, &names, options);
         let (items, training) = (cohort.items(), training_hash(cohort, &development));
+        let three = [&rows.train[..], &rows.validation[..], &rows.predict[..]];
+        let deep = deep::load(study, networks, &depths, cohort, three, (&names, &labels))?;
         let material = Material {
             networks,
             tables,
@@ -165,6 +186,7 @@ pub fn compare(
             map: source.as_ref(),
             settings,
             options,
+            deep: &deep,
             training: &training,
         };
         let truth = truth(&labels, &rows.predict);
@@ -188,8 +210,10 @@ pub fn compare(
             let clock = Instant::now();
             let learned = !matches!(approach, Approach::Baseline);
             if repeat == 0 && options.details {
-                own = material.out_of_fold(approach, &rows)?;
-                if let Approach::FineTuned(_) = approach
+                if material.has_out_of_fold(approach, &development) {
+                    own = material.out_of_fold(approach, &rows)?;
+                }
+                if let Approach::FineTuned(_) | Approach::DeepTuned(_) = approach
                     && let Some((t, o)) = material.stack_members(&approach.name(), &own, &test, &rows)?
                 {
                     test.push(t);

@@ -67,6 +67,12 @@ pub enum Error {
     /// A head.
     #[error(transparent)]
     Head(#[from] chestnut_train::HeadError),
+    /// Fine-tuning.
+    #[error(transparent)]
+    Train(#[from] chestnut_train::TrainError),
+    /// Where a network is cut for fine-tuning.
+    #[error(transparent)]
+    Depth(#[from] chestnut_train::DepthError),
     /// Nearest neighbours.
     #[error(transparent)]
     Neighbours(#[from] chestnut_forest::NeighboursError),

@@ -13,7 +13,8 @@ use chestnut::evaluate::{Comparison, table};
 use chestnut::forest::Params;
 use chestnut::report::{self, Pictures};
 use chestnut::study::Study;
-use chestnut::train::Schedule;
+use chestnut::train::{Depth, Schedule};
+use chestnut::transfer::deep;
 use chestnut::transfer::embeddings::Learner;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
@@ -31,8 +32,8 @@ pub(crate) struct Compare {
     /// Networks by name [default: all that were embedded].
     #[arg(long, value_delimiter = ',')]
     pub(crate) net: Vec<String>,
-    /// Ways from the networks to your labels.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "baseline,stacking,embeddings,head")]
+    /// Ways from the networks to your labels [default: the first four, and what `finetune` was run for].
+    #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) approach: Vec<ApproachArg>,
     /// Learners on the embeddings.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "rf")]
@@ -94,7 +95,19 @@ pub(crate) enum ApproachArg {
     Embeddings,
     /// A new classification layer on frozen features (fine-tuning of the head).
     Head,
+    /// Heads taught by `finetune --depth head`.
+    FinetunedHead,
+    /// Last convolutions taught by `finetune --depth conv`.
+    FinetunedConv,
+    /// Last blocks taught by `finetune --depth block`.
+    FinetunedBlock,
+    /// Networks taught by `finetune --depth all`.
+    FinetunedAll,
 }
+
+/// What is compared unless asked otherwise; fine-tuned networks come on top.
+const USUAL: [ApproachArg; 4] =
+    [ApproachArg::Baseline, ApproachArg::Stacking, ApproachArg::Embeddings, ApproachArg::Head];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LearnerArg {
@@ -119,12 +132,23 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
     }
     let seed = study.settings.split.seed;
     let schedule = if a.published_schedule { Schedule::as_published() } else { Schedule::fair() };
-    let approaches = a.approach.iter().flat_map(|approach| match approach {
+    let models = models_folder(&a.store)?;
+    let asked = if a.approach.is_empty() { &USUAL[..] } else { &a.approach[..] };
+    let mut approaches: Vec<Approach> = Vec::new();
+    approaches.extend(asked.iter().flat_map(|approach| match approach {
         ApproachArg::Baseline => vec![Approach::Baseline],
         ApproachArg::Stacking => vec![Approach::Stacking],
         ApproachArg::Embeddings => a.learner.iter().map(|l| Approach::Embeddings(learner(*l, seed))).collect(),
         ApproachArg::Head => vec![Approach::FineTuned(schedule)],
-    });
+        ApproachArg::FinetunedHead => vec![Approach::DeepTuned(Depth::Head)],
+        ApproachArg::FinetunedConv => vec![Approach::DeepTuned(Depth::Conv)],
+        ApproachArg::FinetunedBlock => vec![Approach::DeepTuned(Depth::Block)],
+        ApproachArg::FinetunedAll => vec![Approach::DeepTuned(Depth::All)],
+    }));
+    if a.approach.is_empty() && a.repeats == 1 {
+        let networks: Vec<Network> = names.iter().map(|n| Network::find(&models, n)).collect::<Result<_, _>>()?;
+        approaches.extend(deep::depths(&study, &networks).into_iter().map(Approach::DeepTuned));
+    }
     let label_map = match &a.label_map {
         None => LabelMap::chexpert_to_hum_cxr(),
         Some(path) => {
@@ -138,7 +162,7 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
         literal_entropy: a.literal_entropy,
         majority_vote: a.majority_vote,
         map_first: a.map_first,
-        approaches: approaches.collect(),
+        approaches,
         label_map,
         learning_draws: a.learning_curve,
         details: !a.quick,
@@ -146,7 +170,6 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
         models: !a.no_models,
         concat: a.concat,
     };
-    let models = models_folder(&a.store)?;
     let (comparison, page) = compare(&study, &models, &names, &options)?;
     if a.json {
         println!("{}", serde_json::to_string_pretty(&comparison)?);

@@ -6,6 +6,7 @@ use crate::progress::Progress;
 use chestnut::cohort::{IngestOptions, LabelSet};
 use chestnut::compare::CompareOptions;
 use chestnut::evaluate::table;
+use chestnut::image::variants::Tta;
 use chestnut::phantom::export::{ExportOptions, export};
 use chestnut::phantom::{Hospital, PhantomConfig};
 use chestnut::study::{SplitSettings, Study};
@@ -48,7 +49,7 @@ pub(crate) fn run(a: &Demo) -> anyhow::Result<Outcome> {
     let outcome = ingest::ingest(&cohort.join("images"), &labels, &a.output, &options, split)?;
     let study = Study::open(&a.output)?;
     let names = NETWORKS.map(str::to_owned);
-    embed::embed(&study, Path::new(""), &names)?;
+    embed::embed(&study, Path::new(""), &names, Tta::Off)?;
     let (comparison, page) = compare::compare(&study, Path::new(""), &names, &CompareOptions::new(a.seed))?;
     println!("{}", table::terminal(&comparison));
     println!("Report: {}", page.display());

@@ -7,8 +7,10 @@ use crate::progress::Progress;
 use anyhow::bail;
 use chestnut::cohort::Cohort;
 use chestnut::embed::{self, Network};
+use chestnut::image::variants::Tta;
 use chestnut::study::{StageRecord, Study};
-use clap::Args;
+use clap::{Args, ValueEnum};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Compute the embeddings of a study's images; an interrupted run goes on where it was.
@@ -24,8 +26,21 @@ pub(crate) struct Embed {
     /// Networks by name, separated by commas [default: all in the store].
     #[arg(long, value_delimiter = ',')]
     pub(crate) net: Vec<String>,
+    /// Looks at each image several times and takes the mean: test-time augmentation.
+    #[arg(long, value_enum, default_value = "off")]
+    pub(crate) tta: TtaArg,
     #[command(flatten)]
     pub(crate) store: Store,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TtaArg {
+    /// Once.
+    Off,
+    /// As it is, turned by 7 degrees to either side, 2 % larger and smaller.
+    Five,
+    /// Those five, and the same mirrored.
+    Ten,
 }
 
 /// Refused images that are named.
@@ -38,7 +53,12 @@ pub(crate) fn run(a: &Embed) -> anyhow::Result<Outcome> {
     let names = if a.net.is_empty() { stored_names(&models)? } else { a.net.clone() };
     let study = Study::open(&a.study)?;
     let _lock = super::locked(&a.study, "embed")?;
-    embed(&study, &models, &names)
+    let tta = match a.tta {
+        TtaArg::Off => Tta::Off,
+        TtaArg::Five => Tta::Five,
+        TtaArg::Ten => Tta::Ten,
+    };
+    embed(&study, &models, &names, tta)
 }
 
 fn stored_names(models: &Path) -> anyhow::Result<Vec<String>> {
@@ -54,12 +74,12 @@ fn stored_names(models: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 /// Embeds with each network in turn; also a stage of the demo.
-pub(crate) fn embed(study: &Study, models: &Path, names: &[String]) -> anyhow::Result<Outcome> {
+pub(crate) fn embed(study: &Study, models: &Path, names: &[String], tta: Tta) -> anyhow::Result<Outcome> {
     let cohort = study.cohort()?;
     let mut outcome = Outcome::Clean;
     let mut failed = Vec::new();
     for name in names {
-        match embed_one(study, &cohort, models, name) {
+        match embed_one(study, &cohort, models, name, tta) {
             Ok(Outcome::Clean) => {}
             Ok(Outcome::SomeRefused) => outcome = Outcome::SomeRefused,
             // One damaged network should not cost the others a night.
@@ -72,11 +92,11 @@ pub(crate) fn embed(study: &Study, models: &Path, names: &[String]) -> anyhow::R
     Ok(outcome)
 }
 
-fn embed_one(study: &Study, cohort: &Cohort, models: &Path, name: &str) -> anyhow::Result<Outcome> {
+fn embed_one(study: &Study, cohort: &Cohort, models: &Path, name: &str, tta: Tta) -> anyhow::Result<Outcome> {
     let network = &Network::find(models, name)?;
     let mut outcome = Outcome::Clean;
     let progress = Progress::new(&format!("embedding {}", network.name), "images");
-    let result = embed::embed(study, cohort, models, network, &|done, total| progress.update(done, total))?;
+    let result = embed::embed_with(study, cohort, models, network, tta, &|done, total| progress.update(done, total))?;
     let rate = result.computed as f64 / progress.seconds();
     let mut what = if result.computed > 0 {
         format!("{} images, {rate:.1} images/s", result.computed)
@@ -105,7 +125,10 @@ fn embed_one(study: &Study, cohort: &Cohort, models: &Path, name: &str) -> anyho
     }
     let facts =
         [("weights_sha256", network.record.weights_sha256.clone()), ("images", cohort.images.len().to_string())];
-    let facts = facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    let mut facts: BTreeMap<String, String> = facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    if tta != Tta::Off {
+        facts.insert("tta".to_owned(), tta.name().to_owned());
+    }
     // A run that had nothing to do keeps the time of the one that did it.
     let stage = format!("{STAGE}{}", network.name);
     let before = study.manifest().stages.get(&stage).map_or(0.0, |s| s.seconds);

@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod embed;
 pub(crate) mod explain;
 pub(crate) mod explain_pixels;
+pub(crate) mod finetune;
 pub(crate) mod ingest;
 pub(crate) mod models;
 pub(crate) mod phantom;

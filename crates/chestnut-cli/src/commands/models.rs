@@ -3,15 +3,17 @@
 use super::models_folder;
 use crate::Outcome;
 use crate::args::Store;
-use anyhow::anyhow;
+use anyhow::{Context, anyhow, bail};
 use chestnut::embed::Network;
+use chestnut::fs::write_atomic;
 use chestnut_zoo::read::HeadHint;
+use chestnut_zoo::read::safetensors::{keras_named, write_safetensors};
 use chestnut_zoo::store::{self, AddOptions, ModelRecord};
-use chestnut_zoo::{Activation, Architecture};
+use chestnut_zoo::{Activation, Architecture, onnx};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
-/// Add, list and show networks.
+/// Add, list, show and export networks.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Models {
     Add(ModelsAdd),
@@ -27,6 +29,37 @@ pub(crate) enum Models {
         #[command(flatten)]
         store: Store,
     },
+    Export(ModelsExport),
+}
+
+/// Write a network for other software: as ONNX, or as safetensors with Keras's names.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  chestnut models export xception --onnx xception.onnx
+  chestnut models export xception --safetensors xception.safetensors --half
+
+The ONNX file takes images [n, channels, rows, columns], standardised as `chestnut models show`
+says, and gives feature map, embedding and, with a head, its outputs.")]
+pub(crate) struct ModelsExport {
+    /// Name in the store, or `seeded:<architecture>`.
+    pub(crate) name: String,
+    /// ONNX file to write.
+    #[arg(long, value_name = "FILE", required_unless_present = "safetensors")]
+    pub(crate) onnx: Option<PathBuf>,
+    /// Safetensors file to write.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) safetensors: Option<PathBuf>,
+    /// Rows and columns of the ONNX file's input [default: the network's].
+    #[arg(long, requires = "onnx")]
+    pub(crate) input_size: Option<usize>,
+    /// Round the safetensors file's kernels to F16: half the size.
+    #[arg(long, requires = "safetensors")]
+    pub(crate) half: bool,
+    /// Replace files of that name.
+    #[arg(long)]
+    pub(crate) replace: bool,
+    #[command(flatten)]
+    pub(crate) store: Store,
 }
 
 /// Check a weights file against its network, convert it and record where it came from.
@@ -97,7 +130,37 @@ pub(crate) fn run(a: &Models) -> anyhow::Result<Outcome> {
             show(&network.record)?;
             Ok(Outcome::Clean)
         }
+        Models::Export(a) => export(a),
     }
+}
+
+fn export(a: &ModelsExport) -> anyhow::Result<Outcome> {
+    let models = models_folder(&a.store)?;
+    let network = Network::find(&models, &a.name)?;
+    for file in [&a.onnx, &a.safetensors].into_iter().flatten() {
+        if file.exists() && !a.replace {
+            bail!("{} is already there; choose another name or give --replace", file.display());
+        }
+    }
+    let input_size = a.input_size.unwrap_or(network.record.input_size);
+    let record = ModelRecord { input_size, ..network.record.clone() };
+    record.graph().map_err(|e| anyhow!("{}: {e}", a.name))?;
+    let (graph, weights) = network.load(&models)?;
+    let mut properties = store::metadata(&record);
+    properties.insert("chestnut.weights_sha256".to_owned(), record.weights_sha256.clone());
+    properties.insert("chestnut.licence".to_owned(), record.licence.clone());
+    if let Some(file) = &a.onnx {
+        let listed: Vec<(String, String)> = properties.clone().into_iter().collect();
+        let bytes = onnx::network(&graph, &weights, [input_size; 2], &listed)?;
+        write_atomic(file, &bytes)?;
+        println!("Wrote {} ({:.1} MB).", file.display(), bytes.len() as f64 / 1e6);
+    }
+    if let Some(file) = &a.safetensors {
+        let cannot = || format!("cannot write {}", file.display());
+        write_safetensors(file, &keras_named(weights), &properties, a.half).with_context(cannot)?;
+        println!("Wrote {}.", file.display());
+    }
+    Ok(Outcome::Clean)
 }
 
 fn first_line(text: &str) -> &str {

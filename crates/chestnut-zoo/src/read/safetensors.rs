@@ -200,6 +200,20 @@ pub fn write_safetensors(
     })
 }
 
+/// The same weights under the names that Keras gives: `block2_sepconv1.depthwise.kernel` is
+/// `block2_sepconv1/depthwise_kernel`, and the head's Dense layers are `head_0`, `head_1`, ... Shapes are Keras's
+/// already.
+#[must_use]
+pub fn keras_named(weights: Weights) -> Weights {
+    weights.into_iter().map(|(name, tensor)| (keras_name(&name), tensor)).collect()
+}
+
+fn keras_name(name: &str) -> String {
+    let (layer, kind) = split_name(name);
+    let layer = layer.strip_prefix("head.").map_or_else(|| layer.to_owned(), |number| format!("head_{number}"));
+    format!("{layer}/{}", kind.replace('.', "_"))
+}
+
 /// The JSON header, padded with spaces to a multiple of 8 bytes.
 fn header(
     tensors: &[(&String, &Tensor)],
@@ -329,5 +343,25 @@ mod tests {
         assert_eq!(split_name("head.0.bias"), ("head.0", "bias"));
         assert_eq!(split_name("conv1_conv/kernel"), ("conv1_conv", "kernel"));
         assert_eq!(split_name("scalar"), ("scalar", "value"));
+    }
+
+    #[test]
+    fn keras_named_files_are_read_as_the_same_network() {
+        use crate::read::{HeadHint, ReadOptions, read};
+        use crate::{Architecture, Head, weights};
+        assert_eq!(keras_name("block2_sepconv1.depthwise.kernel"), "block2_sepconv1/depthwise_kernel");
+        assert_eq!(keras_name("block2_sepconv1.pointwise.kernel"), "block2_sepconv1/pointwise_kernel");
+        assert_eq!(keras_name("conv1_bn.moving_mean"), "conv1_bn/moving_mean");
+        assert_eq!(keras_name("head.0.bias"), "head_0/bias");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for architecture in [Architecture::Xception, Architecture::InceptionResNetV2] {
+            let weights = weights::seeded(&architecture.graph(&Head::chexpert()), 5);
+            let path = folder.path().join("keras.safetensors");
+            write_safetensors(&path, &keras_named(weights.clone()), &BTreeMap::new(), false).expect("written");
+            let fitted = read(&path, &ReadOptions::default())
+                .and_then(|source| source.fit(architecture, &HeadHint::default()))
+                .expect("fits");
+            assert!(fitted.weights == weights, "{architecture}");
+        }
     }
 }

@@ -5,14 +5,14 @@ use super::{CompareOptions, folds_of, has, truth};
 use crate::cohort::Unit;
 use crate::cohort::split::Item;
 use crate::embed::{EmbeddingTable, Network};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::study::SplitSettings;
 use crate::transfer::embeddings::{self, Learner};
 use crate::transfer::ensemble::Ensemble;
 use crate::transfer::source::{self, SourceMap};
-use crate::transfer::{Predictions, fine_tune, stacking, with_known};
+use crate::transfer::{Predictions, deep, fine_tune, stacking, with_known};
 use chestnut_forest::{Fold, Labels};
-use chestnut_train::Schedule;
+use chestnut_train::{Depth, Schedule};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 
@@ -30,6 +30,8 @@ pub enum Approach {
     Embeddings(Learner),
     /// A new Dense layer on each network's embeddings.
     FineTuned(Schedule),
+    /// Layers of each network, taught before by [`deep::finetune`].
+    DeepTuned(Depth),
 }
 
 impl Approach {
@@ -41,6 +43,7 @@ impl Approach {
             Self::Stacking => "Stacking".to_owned(),
             Self::Embeddings(learner) => format!("Embeddings + {}", learner.short()),
             Self::FineTuned(_) => fine_tune::APPROACH.to_owned(),
+            Self::DeepTuned(depth) => deep::approach_name(*depth).to_owned(),
         }
     }
 
@@ -54,6 +57,11 @@ impl Approach {
             Self::FineTuned(s) => format!(
                 "Fine-tuned head: Dense layer on frozen features, Adam, batch {}, at most {} epochs, stops after {} without a better validation AUC",
                 s.batch, s.epochs, s.patience
+            ),
+            Self::DeepTuned(depth) => format!(
+                "{}: layers of each network taught by `chestnut finetune --depth {}`",
+                deep::approach_name(*depth),
+                depth.name()
             ),
         }
     }
@@ -85,9 +93,32 @@ impl Rows {
 /// The rows that an approach learns from: heads only watch the validation part.
 pub(crate) fn learned_from(approach: &Approach, rows: &Rows) -> Vec<usize> {
     match approach {
-        Approach::FineTuned(_) => rows.train.clone(),
+        Approach::FineTuned(_) | Approach::DeepTuned(_) => rows.train.clone(),
         _ => rows.development(),
     }
+}
+
+/// Folds of items by the study's unit; none if there are fewer than two patients (or images).
+fn folds_within(items: &[Item<'_>], settings: &SplitSettings) -> Result<Vec<Fold>> {
+    let units = match settings.unit {
+        Unit::Patient => items.iter().map(|i| i.patient).collect::<BTreeSet<_>>().len(),
+        Unit::Image => items.len(),
+    };
+    if units < 2 {
+        return Ok(Vec::new());
+    }
+    folds_of(items, FOLDS.min(units), 1, settings.unit, settings.seed)
+}
+
+/// The same for `rows` of `items`, as rows of `items`: those that are predicted.
+pub(crate) fn patient_folds(
+    items: &[Item<'_>],
+    rows: &[usize],
+    settings: &SplitSettings,
+) -> Result<Vec<BTreeSet<usize>>> {
+    let chosen: Vec<Item<'_>> = rows.iter().map(|&r| items[r]).collect();
+    let folds = folds_within(&chosen, settings)?;
+    Ok(folds.iter().map(|f| f.test.iter().map(|&i| rows[i]).collect()).collect())
 }
 
 /// What all approaches work with.
@@ -100,6 +131,8 @@ pub(crate) struct Material<'a> {
     pub(crate) map: Option<&'a SourceMap>,
     pub(crate) settings: &'a SplitSettings,
     pub(crate) options: &'a CompareOptions,
+    /// What fine-tuned networks predicted.
+    pub(crate) deep: &'a deep::DeepPredictions,
     /// Identity of the training part, which tuned settings must have been chosen on.
     pub(crate) training: &'a str,
 }
@@ -111,24 +144,41 @@ impl Material<'_> {
         [Some(Ensemble::Average), Some(Ensemble::Entropy), literal, vote].into_iter().flatten().collect()
     }
 
-    /// Folds of `rows` by the study's unit, rows counted within `rows`; none if there are fewer than two patients (or
-    /// images).
+    /// Folds of `rows`, rows counted within `rows`.
     fn folds_within(&self, rows: &[usize]) -> Result<Vec<Fold>> {
         let items: Vec<Item<'_>> = rows.iter().map(|&r| self.items[r]).collect();
-        let units = match self.settings.unit {
-            Unit::Patient => items.iter().map(|i| i.patient).collect::<BTreeSet<_>>().len(),
-            Unit::Image => items.len(),
-        };
-        if units < 2 {
-            return Ok(Vec::new());
-        }
-        folds_of(&items, FOLDS.min(units), 1, self.settings.unit, self.settings.seed)
+        folds_within(&items, self.settings)
     }
 
     /// The same as rows of the cohort, those that are predicted.
     pub(crate) fn folds(&self, rows: &[usize]) -> Result<Vec<BTreeSet<usize>>> {
-        let folds = self.folds_within(rows)?;
-        Ok(folds.iter().map(|f| f.test.iter().map(|&i| rows[i]).collect()).collect())
+        patient_folds(self.items, rows, self.settings)
+    }
+
+    /// Whether out-of-fold predictions can be had: fine-tuned networks may have been taught without folds.
+    pub(crate) fn has_out_of_fold(&self, approach: &Approach, development: &[usize]) -> bool {
+        let Approach::DeepTuned(depth) = approach else { return true };
+        self.networks.iter().all(|n| {
+            let found = self.deep.get(&(n.name.clone(), *depth));
+            found.is_some_and(|rows| development.iter().all(|r| rows.contains_key(r)))
+        })
+    }
+
+    fn deep_tuned(&self, network: &Network, depth: Depth, predict: &[usize]) -> Result<Predictions> {
+        let found = self.deep.get(&(network.name.clone(), depth));
+        let mut probabilities = Vec::with_capacity(predict.len() * self.labels.outputs());
+        for row in predict {
+            let values = found.and_then(|rows| rows.get(row)).ok_or_else(|| {
+                let (name, depth) = (&network.name, depth.name());
+                Error::Request(format!(
+                    "{name} was fine-tuned without predictions of {}; run `chestnut finetune --net {name} --depth {depth}` again",
+                    self.items[*row].id
+                ))
+            })?;
+            probabilities.extend_from_slice(values);
+        }
+        let approach = deep::approach_name(depth).to_owned();
+        Ok(Predictions { approach, source: network.name.clone(), probabilities })
     }
 
     /// Fits one approach and predicts; the networks' rows first, then the ensembles.
@@ -150,6 +200,10 @@ impl Material<'_> {
                     fine_tune::fit_and_predict(&network.name, table, self.labels, parts, schedule, seed)
                 };
                 self.networks.par_iter().zip(self.tables).map(fit).collect::<Result<_>>()?
+            }
+            Approach::DeepTuned(depth) => {
+                let of = |network: &Network| self.deep_tuned(network, *depth, &rows.predict);
+                self.networks.iter().map(of).collect::<Result<_>>()?
             }
         };
         if members.len() > 1 {

@@ -80,7 +80,9 @@ pub(super) fn beyond<'r>(
         found.differences = others.map(|other| difference(reference, other, &options)).collect();
     }
     if material.options.learning_draws > 0 {
-        for fitted in results.iter().filter(|r| !matches!(r.approach, Approach::Baseline)) {
+        // Fine-tuned networks were taught on all patients only.
+        let fixed = |a: &Approach| matches!(a, Approach::Baseline | Approach::DeepTuned(_));
+        for fitted in results.iter().filter(|r| !fixed(&r.approach)) {
             found.learning.extend(curve(material, names, rows, fitted, reasons(&fitted.approach), seed)?);
         }
     }
@@ -96,7 +98,8 @@ fn timings(results: &[Fitted]) -> Vec<Timing> {
     let stage =
         |r: &Fitted, stage: &str, seconds| Timing { approach: r.approach.name(), stage: stage.to_owned(), seconds };
     let both = |r: &Fitted| [Some(stage(r, "fit", r.fit)), r.out_of_fold.map(|s| stage(r, "out-of-fold", s))];
-    results.iter().flat_map(both).flatten().collect()
+    // Fine-tuned networks are only read here; their time is in manifest.json.
+    results.iter().filter(|r| !matches!(r.approach, Approach::DeepTuned(_))).flat_map(both).flatten().collect()
 }
 
 /// AUC of one approach with part of the patients to learn from, on the same test patients.

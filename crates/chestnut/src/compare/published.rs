@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::results::Timing;
 use crate::evaluate::{Comparison, MethodScore, PartCount, score_method, table};
 use crate::study::{SplitSettings, StageRecord, Study};
+use crate::transfer::deep::DeepPredictions;
 use crate::transfer::embeddings::Learner;
 use crate::transfer::source::SourceMap;
 use crate::transfer::{Predictions, stacking};
@@ -199,6 +200,7 @@ fn one(
         settings,
         options,
         training: "",
+        deep: &DeepPredictions::new(),
     };
     let test_truth = truth(&labels, &rows.predict);
     let parts = parts_of(cohort, split.as_ref(), &rows);

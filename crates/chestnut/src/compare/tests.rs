@@ -4,6 +4,7 @@ use super::outputs::unbound;
 use super::*;
 use crate::cohort::tests::image;
 use crate::cohort::{Label, LabelSet};
+use crate::transfer::deep::DeepPredictions;
 use chestnut_stats::random::Stream;
 use chestnut_stats::{Clusters, Interval, roc};
 use std::path::Path;
@@ -86,6 +87,7 @@ fn run(made: &Made, settings: &SplitSettings, approaches: &[Approach], options: 
         settings,
         options,
         training: "",
+        deep: &DeepPredictions::new(),
     };
     let mut results = Vec::new();
     for approach in approaches {

@@ -6,14 +6,15 @@
 mod shard;
 
 use crate::cohort::source::Sources;
-use crate::cohort::{BlankRules, Cohort};
+use crate::cohort::{BlankRules, Cohort, CohortImage};
 use crate::error::{Error, Result};
 use crate::image::recipe::Standardisation;
+use crate::image::variants::Tta;
 use crate::image::{self, recipe::Recipe};
 use crate::study::Study;
 use chestnut_nn::{Engine, Options};
 use chestnut_zoo::store::{self, ModelRecord};
-use chestnut_zoo::{Architecture, Head, weights};
+use chestnut_zoo::{Architecture, Graph, Head, Weights, weights};
 use rayon::prelude::*;
 pub use shard::{EmbeddingTable, ShardError};
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ pub const SHARD: usize = 256;
 const BATCH: usize = 32;
 /// Marks the key of a shard that lacks images which could not be read.
 const INCOMPLETE: &str = "incomplete ";
+/// Metadata key of how often each image was looked at; absent if once.
+const TTA: &str = "chestnut.tta";
 /// Prefix of a network whose weights are a formula, for trying the chain without any file.
 pub const SEEDED: &str = "seeded:";
 /// Suffix of a seeded network that ends in CheXpert's 14 outputs, its head a formula too: `seeded:vgg16+chexpert`.
@@ -87,18 +90,24 @@ impl Network {
         Ok(self.record.standardisation.parse()?)
     }
 
-    pub(crate) fn engine(&self, models: &Path) -> Result<Engine> {
-        let (graph, weights) = if self.name.starts_with(SEEDED) {
+    /// The network and its weights, whose hash is that of the record.
+    ///
+    /// # Errors
+    /// If they cannot be read or were changed.
+    pub fn load(&self, models: &Path) -> Result<(Graph, Weights)> {
+        if self.name.starts_with(SEEDED) {
             let graph =
                 self.record.graph().map_err(|problem| Error::Network { network: self.name.clone(), problem })?;
             let weights = weights::seeded(&graph, 0);
-            (graph, weights)
-        } else {
-            // The hash is recorded with every embedding, so it must be that of the weights that made it.
-            store::verify(models, &self.name)?;
-            let (_, graph, weights) = store::load(models, &self.name)?;
-            (graph, weights)
-        };
+            return Ok((graph, weights));
+        }
+        // The hash is recorded with everything that the weights make, so it must be theirs.
+        let (_, graph, weights) = store::load_verified(models, &self.name)?;
+        Ok((graph, weights))
+    }
+
+    pub(crate) fn engine(&self, models: &Path) -> Result<Engine> {
+        let (graph, weights) = self.load(models)?;
         Engine::new(graph, weights, Options::default())
             .map_err(|e| Error::Network { network: self.name.clone(), problem: e.to_string() })
     }
@@ -137,8 +146,27 @@ pub fn embed(
     network: &Network,
     progress: &dyn Fn(usize, usize),
 ) -> Result<Embedded> {
+    embed_with(study, cohort, models, network, Tta::Off, progress)
+}
+
+/// As [`embed`], with embeddings and outputs that are means over several looks at each image.
+///
+/// # Errors
+/// As [`embed`].
+pub fn embed_with(
+    study: &Study,
+    cohort: &Cohort,
+    models: &Path,
+    network: &Network,
+    tta: Tta,
+    progress: &dyn Fn(usize, usize),
+) -> Result<Embedded> {
     let recipe = Recipe { size: network.record.input_size, ..study.settings.recipe.clone() };
-    let metadata = metadata(network, &recipe, &study.settings.blank);
+    let mut metadata = metadata(network, &recipe, &study.settings.blank);
+    if tta != Tta::Off {
+        metadata.insert(TTA.to_owned(), tta.name().to_owned());
+    }
+    let variants = tta.variants();
     let folder = study.path(&network.folder());
     crate::fs::create_writable_folder(&folder).map_err(Error::Write)?;
     let total = cohort.images.len();
@@ -159,24 +187,17 @@ pub fn embed(
         }
         let Some(engine) = engine.as_mut() else { continue };
         let mut table = EmbeddingTable::default();
-        for batch in images.chunks(BATCH) {
-            let prepared: Vec<_> = batch
-                .par_iter()
-                .map(|image| {
-                    let bytes = sources.read(&image.id).map_err(|e| e.to_string())?;
-                    let mut decoded = image::decode_with(&bytes, &recipe.pixels).map_err(|e| e.to_string())?;
-                    if decoded.content_sha256 != image.sha256 {
-                        return Err("has changed since it was ingested; run ingest again".to_owned());
-                    }
-                    study.settings.blank.apply(&mut decoded.radiograph, decoded.dicom.as_ref());
-                    Ok(recipe.prepare(&decoded.radiograph).grey)
-                })
-                .collect();
+        for batch in images.chunks((BATCH / variants.len()).max(1)) {
+            let prepared: Vec<_> = batch.par_iter().map(|image| prepare(study, &sources, &recipe, image)).collect();
             let standardisation = network.standardisation()?;
             let one = recipe.size * recipe.size * standardisation.channels();
             let good: Vec<&Vec<f32>> = prepared.iter().filter_map(|p| p.as_ref().ok()).collect();
-            let mut input = vec![0.0; good.len() * one];
-            input.par_chunks_mut(one).zip(good).for_each(|(out, grey)| standardisation.apply(grey, out));
+            let looks = variants.len();
+            let mut input = vec![0.0; good.len() * looks * one];
+            input.par_chunks_mut(one).enumerate().for_each(|(i, out)| {
+                let seen = variants[i % looks].apply(good[i / looks], recipe.size);
+                standardisation.apply(&seen, out);
+            });
             let taps = engine
                 .run(&input, recipe.size, recipe.size, false)
                 .map_err(|e| Error::Network { network: network.name.clone(), problem: e.to_string() })?;
@@ -185,9 +206,9 @@ pub fn embed(
             for (image, prepared) in batch.iter().zip(&prepared) {
                 match prepared {
                     Ok(_) => {
-                        let embedding = &taps.embeddings[row * width..][..width];
+                        let embedding = mean_of(&taps.embeddings, row, looks, width);
                         if embedding.iter().all(|v| v.is_finite()) {
-                            table.push(&image.id, embedding, &taps.outputs[row * outputs..][..outputs]);
+                            table.push(&image.id, &embedding, &mean_of(&taps.outputs, row, looks, outputs));
                         } else {
                             let reason = format!("its embedding by {} is not finite", network.name);
                             result.refused.push(Refused { image: image.id.clone(), reason });
@@ -212,6 +233,29 @@ pub fn embed(
 /// The number of images in the shard at `path`, if it can be read: for the fuzz targets.
 pub(crate) fn images_in_shard(path: &Path) -> Option<usize> {
     shard::read(path).ok().map(|(table, _)| table.ids.len())
+}
+
+/// Mean over the `looks` rows of an image, each of `width` values.
+fn mean_of(values: &[f32], image: usize, looks: usize, width: usize) -> Vec<f32> {
+    let rows = &values[image * looks * width..][..looks * width];
+    let sum = |k: usize| rows.iter().skip(k).step_by(width).map(|&v| f64::from(v)).sum::<f64>();
+    (0..width).map(|k| (sum(k) / looks as f64) as f32).collect()
+}
+
+/// Grey values of one image as the recipe prepares them, or why there are none.
+pub(crate) fn prepare(
+    study: &Study,
+    sources: &Sources,
+    recipe: &Recipe,
+    image: &CohortImage,
+) -> std::result::Result<Vec<f32>, String> {
+    let bytes = sources.read(&image.id).map_err(|e| e.to_string())?;
+    let mut decoded = image::decode_with(&bytes, &recipe.pixels).map_err(|e| e.to_string())?;
+    if decoded.content_sha256 != image.sha256 {
+        return Err("has changed since it was ingested; run ingest again".to_owned());
+    }
+    study.settings.blank.apply(&mut decoded.radiograph, decoded.dicom.as_ref());
+    Ok(recipe.prepare(&decoded.radiograph).grey)
 }
 
 fn shard_name(i: usize) -> String {
@@ -269,7 +313,8 @@ pub fn load(study: &Study, cohort: &Cohort, network: &Network) -> Result<Embeddi
     let folder = study.path(&network.folder());
     let command = format!("chestnut embed {} --net {}", study.root.display(), network.name);
     let recipe = Recipe { size: network.record.input_size, ..study.settings.recipe.clone() };
-    let metadata = metadata(network, &recipe, &study.settings.blank);
+    let plain = metadata(network, &recipe, &study.settings.blank);
+    let mut looks: Option<Option<String>> = None;
     let mut all = EmbeddingTable::default();
     for (i, images) in cohort.images.chunks(SHARD).enumerate() {
         let path = folder.join(shard_name(i));
@@ -279,6 +324,14 @@ pub fn load(study: &Study, cohort: &Cohort, network: &Network) -> Result<Embeddi
         }
         let (table, found) = shard::read(&path)
             .map_err(|e| Error::File { path: path.clone(), problem: format!("{e}; remove it and run `{command}`") })?;
+        // The shards say how often their images were looked at; it must be the same for all.
+        let tta = found.get(TTA).cloned();
+        if *looks.get_or_insert_with(|| tta.clone()) != tta {
+            let problem = format!("was made with another --tta than the first part; run `{command}` again");
+            return Err(Error::File { path, problem });
+        }
+        let mut metadata = plain.clone();
+        metadata.extend(tta.map(|tta| (TTA.to_owned(), tta)));
         let stale = ["chestnut.weights_sha256", "chestnut.recipe_hash", "chestnut.standardisation"]
             .into_iter()
             .find(|k| found.get(*k) != metadata.get(*k));

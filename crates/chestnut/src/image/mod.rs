@@ -15,6 +15,7 @@ pub mod fingerprint;
 mod pixels;
 mod raster;
 pub mod recipe;
+pub mod variants;
 
 use std::fmt;
 use std::fs::File;

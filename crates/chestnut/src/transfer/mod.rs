@@ -1,5 +1,6 @@
 //! The ways from a network to a hospital's own labels (paper section 2.3), each on the same split.
 
+pub mod deep;
 pub mod embeddings;
 pub mod ensemble;
 pub mod fine_tune;

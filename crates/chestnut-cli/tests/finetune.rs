@@ -1,0 +1,72 @@
+//! Fine-tuning, test-time augmentation and export, as a user types them.
+
+#![allow(missing_docs)]
+
+mod common;
+
+use common::{NET, NET_FOLDER, Scratch, files};
+
+const RECORD: &str = "finetuned/seeded-densenet121-block.json";
+
+#[test]
+fn last_blocks_are_taught_compared_and_refused_where_they_would_leak() {
+    let s = Scratch::new();
+    s.chestnut(&["phantom", "-n", "40", "--size", "96", "--seed", "3", "-o", "phantom"]).ends(0);
+    s.ingest("phantom/labels.csv", "study").ends(0);
+    s.chestnut(&["embed", "study", "--net", NET]).ends(0);
+    let block = ["compare", "study", "--approach", "embeddings,finetuned-block"];
+    s.chestnut(&block).fails_saying(&[RECORD, "chestnut finetune study"]);
+    s.chestnut(&["finetune", "study", "--epochs", "0"]).fails_saying(&["epochs"]);
+    let teach = ["finetune", "study", "--net", NET, "--epochs", "2", "--batch", "8"];
+    s.chestnut(&teach).ends(0).says(&["validation AUC", "seeded-densenet121-block"]);
+    let record: serde_json::Value = serde_json::from_slice(&s.read(&format!("study/{RECORD}"))).expect("JSON");
+    assert_eq!(record["predictions"].as_object().expect("a map").len(), 40, "each image is predicted once");
+    assert!(record["fits"].as_array().expect("a list").len() > 1, "folds were run");
+
+    // It stands in the tables, and with one network it is one row.
+    let comparison = s.compare_json("study");
+    let methods = comparison["methods"].as_array().expect("methods");
+    let ours = methods.iter().filter(|m| m["approach"] == "Fine-tuning, last block").count();
+    assert_eq!(ours, 1, "{comparison:#}");
+    let listed = s.chestnut(&["models", "list", "--models", "study/models"]).ends(0);
+    listed.says(&["seeded-densenet121-block", "densenet121", "7 outputs"]);
+
+    // The same seed and images give the same bytes.
+    let before = s.read(&format!("study/{RECORD}"));
+    s.chestnut(&teach).ends(0);
+    assert!(s.read(&format!("study/{RECORD}")) == before);
+
+    s.chestnut(&[&block[..], &["--repeats", "2"]].concat()).fails_saying(&["first split"]);
+    let settings = s.text("study/study.toml");
+    s.write("study/study.toml", settings.replacen("seed = 0", "seed = 1", 1).as_bytes());
+    s.chestnut(&["compare", "study"]).fails_saying(&["another split", "chestnut finetune"]);
+}
+
+#[test]
+fn several_looks_are_part_of_what_a_shard_is() {
+    let s = Scratch::with_study();
+    let plain = files(&s.path(&format!("study/{NET_FOLDER}")));
+    s.chestnut(&["embed", "study", "--net", NET, "--tta", "five"]).ends(0).says(&["12 images,"]);
+    assert!(files(&s.path(&format!("study/{NET_FOLDER}"))) != plain);
+    s.chestnut(&["embed", "study", "--net", NET, "--tta", "five"]).ends(0).says(&["12 kept from before"]);
+    let warnings = s.compare_json("study")["warnings"].to_string();
+    assert!(warnings.contains("means over five looks"), "{warnings}");
+    s.chestnut(&["embed", "study", "--net", NET]).ends(0).says(&["12 images,"]);
+    assert!(files(&s.path(&format!("study/{NET_FOLDER}"))) == plain);
+}
+
+#[test]
+fn networks_are_exported_and_read_again() {
+    let s = Scratch::new();
+    let export = ["models", "export", "seeded:vgg16", "--onnx", "vgg.onnx", "--safetensors", "vgg.safetensors"];
+    s.chestnut(&export).ends(0).says(&["vgg.onnx", "vgg.safetensors"]);
+    // 14.7 million values of 4 bytes.
+    assert!(s.read("vgg.onnx").len() > 58_000_000);
+    s.chestnut(&["models", "add", "vgg.safetensors", "--name", "again"]).ends(0).says(&["vgg16"]);
+    s.chestnut(&export).fails_saying(&["vgg.onnx", "already there", "--replace"]);
+    s.chestnut(&[&export[..], &["--replace", "--half"]].concat()).ends(0);
+    assert!(s.read("vgg.safetensors").len() < 30_000_000);
+    s.chestnut(&["models", "export", "seeded:vgg16", "--onnx", "x.onnx", "--input-size", "9"]).fails_saying(&["9"]);
+    let run = s.chestnut(&["models", "export", "seeded:vgg16"]).ends(1);
+    assert!(run.err.contains("--onnx"), "{run}");
+}
