@@ -225,6 +225,7 @@ def line(memory):
 
 
 def measure(export, rounds, name):
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])  # both inherit it
     export = pathlib.Path(export)
     with open(export / "truth.csv", newline="", encoding="utf-8") as file:
         truth = list(csv.DictReader(file))

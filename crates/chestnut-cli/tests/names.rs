@@ -86,14 +86,15 @@ fn no_output_of_a_run_says_who_a_patient_is() {
     let secrets = Secrets::of(&s, "export/truth.csv");
     s.write("grid.toml", GRID.as_bytes());
     let ingest = ["ingest", "export/images", "--labels", "export/labels.csv", "--label-set", "export/label_set.toml"];
-    let mut said = Vec::new();
-    said.push(s.chestnut(&[&ingest[..], &["-o", "study"]].concat()).ends(2));
-    said.push(s.chestnut(&["embed", "study", "--net", NET]).ends(0));
-    said.push(s.chestnut(&["tune", "study", "--grid", "grid.toml", "--folds", "2"]).ends(0));
-    said.push(s.chestnut(&["compare", "study", "--tuned"]).ends(0));
-    said.push(s.chestnut(&["compare", "study", "--json"]).ends(0));
-    said.push(s.chestnut(&["explain", "study", "--overlays", "3"]).ends(0));
-    said.push(s.chestnut(&["doctor", "study"]));
+    let said = vec![
+        s.chestnut(&[&ingest[..], &["-o", "study"]].concat()).ends(2),
+        s.chestnut(&["embed", "study", "--net", NET]).ends(0),
+        s.chestnut(&["tune", "study", "--grid", "grid.toml", "--folds", "2"]).ends(0),
+        s.chestnut(&["compare", "study", "--tuned"]).ends(0),
+        s.chestnut(&["compare", "study", "--json"]).ends(0),
+        s.chestnut(&["explain", "study", "--overlays", "3"]).ends(0),
+        s.chestnut(&["doctor", "study"]),
+    ];
     for run in &said {
         assert_eq!(secrets.found_in(run.text().as_bytes()), [""; 0], "{run}");
     }

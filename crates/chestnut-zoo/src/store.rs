@@ -336,7 +336,7 @@ pub fn sha256_file(path: &Path) -> io::Result<String> {
 }
 
 /// A name that is also a safe folder name on every system.
-fn check_name(name: &str) -> Result<(), StoreError> {
+pub fn check_name(name: &str) -> Result<(), StoreError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
     if starts_well && name.len() <= MAX_NAME && name.chars().all(allowed) && !name.ends_with('.') {

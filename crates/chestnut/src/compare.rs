@@ -2,6 +2,7 @@
 
 mod approaches;
 mod beyond;
+mod checks;
 pub(crate) mod concat;
 mod describe;
 mod models;
@@ -14,9 +15,11 @@ pub use approaches::Approach;
 pub use published::{FOLDER as PUBLISHED_FOLDER, PublishedTable, as_published};
 
 pub(crate) use approaches::{Rows, patient_folds};
+pub(crate) use checks::untrained;
 
 use approaches::{FOLDS, Material};
 use beyond::beyond;
+use checks::Reasons;
 use describe::{describe, predictions_csv};
 use outputs::{possible, source_map};
 
@@ -110,6 +113,18 @@ impl CompareOptions {
     }
 }
 
+impl CompareOptions {
+    /// Settings of an approach as it ran, one line per network where it was tuned.
+    fn described(&self, approach: &Approach, networks: &[Network]) -> Vec<String> {
+        let (Some(tuned), Approach::Embeddings(Learner::Trees(p))) = (&self.tuned, approach) else {
+            return vec![approach.describe()];
+        };
+        let names = networks.iter().map(|n| n.name.as_str()).chain(self.concat.then_some(concat::CONCATENATED));
+        let line = |n: &str| Some(format!("{n}, tuned: {}", tuned.get(&(n.to_owned(), p.learner))?.0));
+        names.filter_map(line).collect()
+    }
+}
+
 /// Runs the comparison and writes split.csv and predictions.csv; the report is the caller's next step.
 ///
 /// `progress` is called with (done, total) fitted models.
@@ -123,27 +138,15 @@ pub fn compare(
     options: &CompareOptions,
     progress: &dyn Fn(usize, usize),
 ) -> Result<Comparison> {
-    if networks.is_empty() || options.repeats == 0 || options.repeats > MAX_REPEATS {
-        let problem = format!("a comparison needs at least one network and 1 to {MAX_REPEATS} repeats");
-        return Err(Error::Request(problem));
-    }
-    if options.tuned.is_some() && options.repeats > 1 {
-        let problem = "tuned settings were chosen on the first split's training patients, who are test patients in other \
-                       splits; compare with --tuned or with --repeats, not both";
-        return Err(Error::Request(problem.to_owned()));
-    }
+    checks::options(networks, options)?;
     let depths: Vec<Depth> = options
         .approaches
         .iter()
         .filter_map(|a| if let Approach::DeepTuned(depth) = a { Some(*depth) } else { None })
         .collect();
-    if !depths.is_empty() && options.repeats > 1 {
-        let problem = "networks were fine-tuned on the first split's training patients, who are test patients in other \
-                       splits; leave out --repeats or name the other approaches with --approach";
-        return Err(Error::Request(problem.to_owned()));
-    }
     let start = Instant::now();
     let (cohort, tables) = &common(study, cohort, networks)?;
+    checks::not_taught_here(networks, cohort)?;
     let settings = &study.settings.split;
     let mut notes = BTreeSet::new();
     if options.concat && networks.len() < 2 {
@@ -190,15 +193,12 @@ pub fn compare(
             training: &training,
         };
         let truth = truth(&labels, &rows.predict);
-        let learnable = untrained(&labels, &development);
-        // Heads learn from the training part alone.
-        let trainable = untrained(&labels, &rows.train);
-        let unknown = source.as_ref().map_or_else(Vec::new, SourceMap::unknown);
-        let reasons = |approach: &Approach| match approach {
-            Approach::Baseline => &unknown,
-            Approach::FineTuned(_) => &trainable,
-            _ => &learnable,
+        let why = Reasons {
+            unknown: source.as_ref().map_or_else(Vec::new, SourceMap::unknown),
+            learnable: untrained(&labels, &development),
+            trainable: untrained(&labels, &rows.train),
         };
+        let reasons = |approach: &Approach| why.of(approach);
         let mut results = Vec::new();
         for approach in &approaches {
             let clock = Instant::now();
@@ -356,18 +356,6 @@ fn has(labels: &Labels, rows: &[usize], k: usize, class: bool) -> bool {
     rows.iter().any(|&i| labels.get(i, k) == Some(class))
 }
 
-/// Per label, why nothing can be learned from `rows`.
-fn untrained(labels: &Labels, rows: &[usize]) -> Vec<Option<String>> {
-    (0..labels.outputs())
-        .map(|k| {
-            let has = |class| has(labels, rows, k, class);
-            let missing = if has(true) { "negative" } else { "positive" };
-            let reason = || format!("not estimable: no {missing} image in the training part");
-            (!(has(true) && has(false))).then(reason)
-        })
-        .collect()
-}
-
 fn counts(cohort: &Cohort, split: &Split, rows: &Rows) -> Vec<PartCount> {
     let parts = [&rows.train, &rows.validation, &rows.predict];
     let count = |(name, rows): (&String, &Vec<usize>)| PartCount {
@@ -388,11 +376,9 @@ pub(crate) fn common(study: &Study, cohort: &Cohort, networks: &[Network]) -> Re
     let (kept, missing): (Vec<_>, Vec<_>) =
         cohort.images.iter().cloned().partition(|i| have.iter().all(|ids| ids.contains(i.id.as_str())));
     let mut cohort = Cohort { images: kept, ..cohort.clone() };
-    cohort.warnings.push(format!(
-        "{} images could not be embedded and are left out; `chestnut embed {}` names them",
-        missing.len(),
-        study.root.display()
-    ));
+    cohort
+        .warnings
+        .push(format!("{} images could not be embedded and are left out; `chestnut embed` names them", missing.len()));
     let ids: Vec<&str> = cohort.images.iter().map(|i| i.id.as_str()).collect();
     let tables = tables.into_iter().map(|t| t.select(&ids)).collect();
     Ok((cohort, tables))

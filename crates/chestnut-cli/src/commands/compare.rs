@@ -19,7 +19,7 @@ use chestnut::transfer::embeddings::Learner;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 
-/// Fit trees on each network's embeddings and score them on held-out patients.
+/// Compare all ways from the networks to your labels on the same held-out patients, and write the report.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   chestnut compare study
@@ -49,7 +49,7 @@ pub(crate) struct Compare {
     #[arg(long)]
     pub(crate) label_map: Option<PathBuf>,
     /// Also draw the AUC against the number of patients to learn from, with this many draws of each size.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, conflicts_with = "quick")]
     pub(crate) learning_curve: usize,
     /// Leave out thresholds, calibration, subgroups and differences, which take five more fits of everything.
     #[arg(long)]

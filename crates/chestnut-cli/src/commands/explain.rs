@@ -12,7 +12,7 @@ use chestnut::explain::gallery::{Gallery, Section, agreement_table, shortcut_tab
 use chestnut::explain::masked::{Shortcuts, shortcuts};
 use chestnut::explain::perturb::MAX_PREDICTIONS;
 use chestnut::explain::perturbed::{self, Perturbation};
-use chestnut::explain::pictures::{Drawn, FOLDER, Painter};
+use chestnut::explain::pictures::{self, Drawn, FOLDER, Painter};
 use chestnut::explain::stage::{self, ExplainOptions, Explained};
 use chestnut::explain::{CamKind, Models};
 use chestnut::study::{StageRecord, Study};
@@ -104,6 +104,9 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
     let fitting = progress.seconds();
     progress.finish(&format!("{} networks", networks.len()));
     let (rows, mut refused) = models.rows(&a.images)?;
+    if method.is_some() && rows.len() > perturbed::MAX_PERTURBED {
+        bail!("--perturb: {} images are too many; name at most {}", rows.len(), perturbed::MAX_PERTURBED);
+    }
     let (drawn, unknown) = models.labels_named(&a.labels)?;
     refused.extend(unknown.into_iter().map(|(name, reason)| (format!("--labels {name}"), reason)));
 
@@ -115,7 +118,11 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
     let readable: Vec<usize> = explained.images.iter().map(|i| i.row).collect();
 
     let painter = Painter { models: &models, explained: &explained, kind: cam };
+    pictures::clear(&study)?;
     let mut page = Page::new(&study, &explained, &networks, cam);
+    page.warn("explain", &models.remarks());
+    // Images that a network could not embed.
+    page.warn("explain", models.cohort().warnings.get(cohort.warnings.len()..).unwrap_or_default());
     let means = stage::population(&explained, cam, POPULATION_SIDE)?;
     study.write("explain/population.csv", stage::population_csv(&explained, &means)?.as_bytes())?;
     page.warn("explain", &stage::flat_messages(&explained, &means));

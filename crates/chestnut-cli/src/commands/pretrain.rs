@@ -347,6 +347,7 @@ fn read_set(a: &Pretrain) -> anyhow::Result<TrainingSet> {
     if !a.images.is_dir() {
         bail!("{} is no folder; name the folder that the table's paths begin in with --images", a.images.display());
     }
+    csv_only(a)?;
     let mut set = match a.set {
         SetArg::Chexpert => chexpert::read(&a.table, &a.images, views)?,
         SetArg::Nih14 => nih14::read(&a.table, &a.images, views)?,
@@ -366,6 +367,24 @@ fn read_set(a: &Pretrain) -> anyhow::Result<TrainingSet> {
     Ok(set)
 }
 
+/// Options that other sets than csv would ignore.
+fn csv_only(a: &Pretrain) -> anyhow::Result<()> {
+    let c = &a.columns;
+    let given = [
+        ("--labels", !c.labels.is_empty()),
+        ("--label-set", c.label_set.is_some()),
+        ("--path-column", c.path_column.is_some()),
+        ("--patient-column", c.patient_column.is_some()),
+        ("--split-column", c.split_column.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((option, _)) if a.set != SetArg::Csv => {
+            bail!("{option} is for --set csv; this set brings its own labels and columns: leave it out")
+        }
+        _ => Ok(()),
+    }
+}
+
 fn label_set(c: &Columns) -> anyhow::Result<LabelSet> {
     match &c.label_set {
         Some(name) => match LabelSet::ready_made(name) {
@@ -383,7 +402,7 @@ fn request(a: &Pretrain, set: TrainingSet, models: &Path) -> anyhow::Result<Requ
     let (i, o, c) = (&a.input, &a.optimiser, &a.columns);
     let cache_size = i.cache_size.unwrap_or(match i.crop {
         Some(CropArg::Whole) => i.size,
-        _ => (i.size * CACHE_SHARE.0).div_ceil(CACHE_SHARE.1),
+        _ => i.size.saturating_mul(CACHE_SHARE.0).div_ceil(CACHE_SHARE.1),
     });
     let crop = match i.crop {
         Some(CropArg::Whole) => Crop::Whole,

@@ -21,6 +21,13 @@ pub fn pseudonym(key: &[u8; 32], id: &str) -> String {
     name
 }
 
+/// Whether a patient's name has the form of a pseudonym.
+#[must_use]
+pub fn is_pseudonym(name: &str) -> bool {
+    let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    name.len() == DIGITS + 1 && name.starts_with('P') && name.bytes().skip(1).all(digit)
+}
+
 /// HMAC-SHA256 for keys of at most one block.
 fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
     assert!(key.len() <= BLOCK, "a longer key would have to be hashed first");

@@ -10,7 +10,7 @@ use crate::evaluate::detail::{DetailOptions, Tested, detail};
 use crate::evaluate::differences::difference;
 use crate::evaluate::results::{Difference, LearningPoint, MethodDetail, Subgroups, Timing};
 use crate::evaluate::subgroups::subgroups;
-use crate::evaluate::{score_method, spread};
+use crate::evaluate::{MethodScore, four, mean, score_method};
 use chestnut_stats::random::Stream;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -116,7 +116,7 @@ fn curve(
     let patient = |r: usize| material.items[r].patient;
     let everyone: BTreeSet<&str> = development.iter().map(|&r| patient(r)).collect();
     let test_truth = truth(material.labels, &rows.predict);
-    let mut points = Vec::new();
+    let mut sizes: Vec<(usize, usize, Vec<MethodScore>)> = Vec::new();
     for (size, share) in SHARES.into_iter().enumerate() {
         let wanted = ((everyone.len() as f64 * share).round() as usize).clamp(2.min(everyone.len()), everyone.len());
         let draws = if wanted == everyone.len() { 1 } else { material.options.learning_draws };
@@ -147,25 +147,22 @@ fn curve(
             let probabilities = &method.probabilities;
             scores.push(score_method(&method.approach, &method.source, names, probabilities, &test_truth, &why));
         }
-        let Some(first) = scores.first() else { continue };
-        let mean = if scores.len() > 1 {
-            spread(&scores).and_then(|s| s.mean)
-        } else {
-            first.mean_auc.map(|m| [m, 0.0, m, m])
-        };
-        let of_label = |k: usize| {
-            let known: Vec<f64> = scores.iter().filter_map(|s| s.labels[k].auc).collect();
-            (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
-        };
-        points.push(LearningPoint {
-            approach: first.approach.clone(),
-            source: first.source.clone(),
-            patients: wanted,
-            images,
-            draws: scores.len(),
-            mean_auc: mean,
-            labels: (0..names.len()).map(of_label).collect(),
-        });
+        if !scores.is_empty() {
+            sizes.push((wanted, images, scores));
+        }
     }
-    Ok(points)
+    // Over other labels at each size a mean would be no curve.
+    let always = |k: usize| sizes.iter().flat_map(|s| &s.2).all(|s| s.labels[k].auc.is_some());
+    let common: Vec<usize> = (0..names.len()).filter(|&k| always(k)).collect();
+    let over = |s: &MethodScore| mean(common.iter().filter_map(|&k| s.labels[k].auc));
+    let point = |(patients, images, scores): &(usize, usize, Vec<MethodScore>)| LearningPoint {
+        approach: scores[0].approach.clone(),
+        source: scores[0].source.clone(),
+        patients: *patients,
+        images: *images,
+        draws: scores.len(),
+        mean_auc: four(scores.iter().filter_map(over)),
+        labels: (0..names.len()).map(|k| mean(scores.iter().filter_map(|s| s.labels[k].auc))).collect(),
+    };
+    Ok(sizes.iter().map(point).collect())
 }

@@ -25,6 +25,10 @@ pub(super) fn describe(
     let mut reasons: BTreeMap<Stage, usize> = BTreeMap::new();
     cohort.rejects.iter().for_each(|r| *reasons.entry(r.stage).or_default() += 1);
     let mut rejects: Vec<(String, usize)> = reasons.into_iter().map(|(s, n)| (s.describe().to_owned(), n)).collect();
+    let all = study.cohort().map_or(0, |c| c.images.len());
+    if all > cohort.images.len() {
+        rejects.push(("images of the cohort that could not be embedded".to_owned(), all - cohort.images.len()));
+    }
     rejects.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let recipe: Recipe = study.settings.recipe.clone();
     let manifest = study.manifest();
@@ -35,7 +39,7 @@ pub(super) fn describe(
         images: cohort.images.len(),
         patients: cohort.patients(),
         rejects,
-        warnings,
+        warnings: warnings.iter().map(|w| unnamed(w, cohort)).collect(),
         unit: match study.settings.split.unit {
             crate::cohort::Unit::Patient => "patient".to_owned(),
             crate::cohort::Unit::Image => "image".to_owned(),
@@ -58,10 +62,7 @@ pub(super) fn describe(
                 licence: n.record.licence.clone(),
             })
             .collect(),
-        settings: match &options.tuned {
-            None => approaches.iter().map(Approach::describe).collect(),
-            Some(tuned) => tuned.iter().map(|((network, _), (p, _))| format!("{network}, tuned: {p}")).collect(),
-        },
+        settings: approaches.iter().flat_map(|a| options.described(a, networks)).collect(),
         methods,
         as_published: false,
         marks: Vec::new(),
@@ -71,6 +72,23 @@ pub(super) fn describe(
         learning: Vec::new(),
         timings: Vec::new(),
         seconds: manifest.stages.iter().map(|(k, v)| (k.clone(), v.seconds)).collect(),
+    }
+}
+
+/// A warning up to the first image that it names: names have no place in a report.
+fn unnamed(warning: &str, cohort: &Cohort) -> String {
+    let images = cohort.images.iter().flat_map(|i| [i.id.as_str(), i.patient.as_str()]);
+    let names = images.chain(cohort.rejects.iter().map(|r| r.item.as_str())).filter(|name| name.len() > 3);
+    match names.filter_map(|name| warning.find(name)).min() {
+        None => warning.to_owned(),
+        Some(at) => {
+            let said = warning[..at].trim_end_matches([' ', ':', '(', ',']);
+            if said.is_empty() {
+                "A warning about single images: see warnings.txt in the study.".to_owned()
+            } else {
+                format!("{said}; warnings.txt in the study names them")
+            }
+        }
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) fn keep<'r>(
             vec![LabelCalibration::missing(reason); names.len()]
         };
         kept.push(Kept {
-            settings: fitted.approach.describe(),
+            settings: material.options.described(&fitted.approach, material.networks).join("; "),
             models,
             untrained: untrained.clone(),
             calibrations: calibrations.get(&name).cloned().unwrap_or_else(missing),

@@ -6,8 +6,9 @@
 //! study's. Entropy weights are normalised: the published numbers are, whatever Eq. 2 says (protocol 6.2, no. 1).
 
 use super::approaches::{Approach, Material, Rows, learned_from};
+use super::checks::{self, untrained};
 use super::describe::{describe, predictions_csv};
-use super::{CompareOptions, PARTS, common, label_table, source_map, truth, untrained};
+use super::{CompareOptions, PARTS, common, label_table, source_map, truth};
 use crate::cohort::split::by_lot;
 use crate::cohort::{Cohort, Split, SplitPlan, Unit};
 use crate::embed::{EmbeddingTable, Network};
@@ -98,6 +99,7 @@ pub fn as_published(
     }
     let start = Instant::now();
     let (cohort, tables) = &common(study, cohort, networks)?;
+    checks::not_taught_here(networks, cohort)?;
     let settings = &SplitSettings { unit: Unit::Image, ..study.settings.split.clone() };
     let options = &CompareOptions {
         repeats: 1,

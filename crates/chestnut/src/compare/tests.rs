@@ -100,13 +100,12 @@ fn run(made: &Made, settings: &SplitSettings, approaches: &[Approach], options: 
         }
         results.push(Fitted { approach: approach.clone(), test, own, fit: 0.0, out_of_fold: None });
     }
-    let unknown = map.as_ref().map_or_else(Vec::new, SourceMap::unknown);
-    let (learnable, trainable) = (untrained(&labels, &development), untrained(&labels, &rows.train));
-    let reasons = |approach: &Approach| match approach {
-        Approach::Baseline => &unknown,
-        Approach::FineTuned(_) => &trainable,
-        _ => &learnable,
+    let why = Reasons {
+        unknown: map.as_ref().map_or_else(Vec::new, SourceMap::unknown),
+        learnable: untrained(&labels, &development),
+        trainable: untrained(&labels, &rows.train),
     };
+    let reasons = |approach: &Approach| why.of(approach);
     let truth = truth(&labels, &rows.predict);
     let score = |m: &Predictions, why: &[Option<String>]| {
         score_method(&m.approach, &m.source, &names, &m.probabilities, &truth, why)

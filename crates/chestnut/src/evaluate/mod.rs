@@ -236,7 +236,7 @@ pub fn spread(repeats: &[MethodScore]) -> Option<Spread> {
 }
 
 /// Mean, standard deviation, minimum and maximum.
-fn four(values: impl Iterator<Item = f64>) -> Option<[f64; 4]> {
+pub(crate) fn four(values: impl Iterator<Item = f64>) -> Option<[f64; 4]> {
     let values: Vec<f64> = values.collect();
     let mean = mean(values.iter().copied())?;
     let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
@@ -245,7 +245,7 @@ fn four(values: impl Iterator<Item = f64>) -> Option<[f64; 4]> {
     Some([mean, sd, low, high])
 }
 
-fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+pub(crate) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, count) = values.fold((0.0, 0_usize), |(s, n), v| (s + v, n + 1));
     (count > 0).then(|| sum / count as f64)
 }

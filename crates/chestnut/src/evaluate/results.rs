@@ -168,7 +168,8 @@ pub struct LearningPoint {
     pub images: usize,
     /// Draws of so many patients.
     pub draws: usize,
-    /// Mean, standard deviation, smallest and largest mean AUC over the draws.
+    /// Mean, standard deviation, smallest and largest mean AUC over the draws; the mean of the labels that every draw of
+    /// every size can estimate.
     pub mean_auc: Option<[f64; 4]>,
     /// Mean AUC per label over the draws in which it could be learned and tested.
     pub labels: Vec<Option<f64>>,

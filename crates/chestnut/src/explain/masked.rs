@@ -132,16 +132,12 @@ pub fn shortcuts(models: &Models<'_>, rows: &[usize], progress: &dyn Fn(usize, u
     for (source, name) in SOURCES.into_iter().enumerate() {
         for (k, label) in models.labels().iter().enumerate() {
             let truth: Vec<Option<bool>> = images.iter().map(|&i| models.truth(rows[i], k)).collect();
-            let share = models.share(k);
             let of_view = |view: usize| -> LabelScore {
                 let p: Vec<f64> = images.iter().map(|&i| sums[i][view][source][k]).collect();
                 let score = score_label(label, &p, &truth);
-                if share > 0.0 && share < 1.0 {
-                    return score;
-                }
                 // What a learner says of a label of which it saw one class is no prediction.
-                let reason = Some("not estimable: only one class in the training part".to_owned());
-                LabelScore { auc: None, interval: None, reason, roc: Vec::new(), ..score }
+                let Some(reason) = models.untrained(source, k) else { return score };
+                LabelScore { auc: None, interval: None, reason: Some(reason.clone()), roc: Vec::new(), ..score }
             };
             let whole = of_view(0);
             let all = known(&whole);

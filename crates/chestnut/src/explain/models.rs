@@ -4,18 +4,22 @@
 //! parts of `explain`: maps, hidden parts of the image, other views of it. A [`Runner`] feeds images to one network; it
 //! reads them as `embed` does, so that a map belongs to the very numbers that were embedded.
 
-use super::ExplainedHead;
+use super::{ExplainedHead, SOURCES};
 use crate::cohort::Cohort;
+use crate::cohort::Unit;
 use crate::cohort::source::Sources;
-use crate::compare::{label_table, parts_of};
+use crate::compare::{label_table, parts_of, untrained};
 use crate::embed::{EmbeddingTable, Network};
 use crate::error::{Error, Result};
+use crate::evaluate::table::SPLIT_BY_IMAGE;
 use crate::image::recipe::{Recipe, Standardisation};
 use crate::image::{self, Radiograph};
+use crate::predict::store::augmented;
 use crate::study::Study;
+use crate::transfer::fine_tune;
 use chestnut_forest::{Features, Forest, Labels, Params};
 use chestnut_nn::{Engine, Taps};
-use chestnut_train::{Rows, Schedule, TrainedHead};
+use chestnut_train::{Schedule, TrainedHead};
 use chestnut_zoo::graph::Shape;
 use rayon::prelude::*;
 use std::path::Path;
@@ -34,25 +38,10 @@ pub(super) struct Fitted {
 
 impl Fitted {
     fn new(table: &EmbeddingTable, labels: &Labels, [train, validation]: [&[usize]; 2], seed: u64) -> Result<Self> {
-        let x = |rows: &[usize]| -> Vec<f32> {
-            rows.iter().flat_map(|&r| &table.embeddings[r * table.width..(r + 1) * table.width]).copied().collect()
-        };
-        let y = |rows: &[usize]| -> Vec<Option<f32>> {
-            let of = |r: usize| (0..labels.outputs()).map(move |k| labels.get(r, k).map(|p| if p { 1.0 } else { 0.0 }));
-            rows.iter().flat_map(|&r| of(r)).collect()
-        };
-        let (train_x, train_y, validation_x, validation_y) = (x(train), y(train), x(validation), y(validation));
-        let head = TrainedHead::train(
-            Rows { embeddings: &train_x, targets: &train_y },
-            Rows { embeddings: &validation_x, targets: &validation_y },
-            table.width,
-            labels.outputs(),
-            &Schedule::fair(),
-            seed,
-        )?;
+        let head = fine_tune::fit(table, labels, [train, validation], &Schedule::fair(), seed)?;
         let mut development = [train, validation].concat();
         development.sort_unstable();
-        let features = Features::new(x(&development), table.width)?;
+        let features = Features::new(table.embeddings.clone(), table.width)?.select(&development);
         let forest = Forest::fit(&features, &labels.select(&development), &Params::random_forest(seed))?;
         Ok(Self { head, forest, width: table.width })
     }
@@ -84,6 +73,8 @@ pub struct Models<'a> {
     test: Vec<usize>,
     fitted: Vec<Fitted>,
     sources: Sources,
+    /// `[source][label]`: why nothing was learned. Heads learn from the training part alone.
+    untrained: [Vec<Option<String>>; 2],
 }
 
 impl<'a> Models<'a> {
@@ -101,6 +92,11 @@ impl<'a> Models<'a> {
         if networks.is_empty() {
             return Err(Error::Request("there is nothing to explain: name at least one network".to_owned()));
         }
+        if let Some(Network { name, .. }) = augmented(study, networks) {
+            let problem = "its embeddings are means over several looks at each image (--tta), and a heat map belongs to \
+                           one look; run embed without --tta first";
+            return Err(Error::Network { network: name.clone(), problem: problem.to_owned() });
+        }
         let (cohort, tables) = crate::compare::common(study, cohort, networks)?;
         let [train, validation, test] = parts_of(&cohort, &study.settings.split)?;
         let mut learned = [&train[..], &validation[..]].concat();
@@ -113,7 +109,8 @@ impl<'a> Models<'a> {
         }
         progress(tables.len(), tables.len());
         let sources = Sources::new(&study.settings.images);
-        Ok(Self { study, store, networks, cohort, labels, truth, learned, test, fitted, sources })
+        let untrained = [untrained(&truth, &train), untrained(&truth, &learned)];
+        Ok(Self { study, store, networks, cohort, labels, truth, learned, test, fitted, sources, untrained })
     }
 
     /// The study.
@@ -147,6 +144,24 @@ impl<'a> Models<'a> {
     #[must_use]
     pub fn truth(&self, row: usize, label: usize) -> Option<bool> {
         self.truth.get(row, label)
+    }
+
+    /// Why a model learned nothing of a label, if so; the head is source 0, the forest 1.
+    pub(super) fn untrained(&self, source: usize, label: usize) -> Option<&String> {
+        self.untrained[source].get(label)?.as_ref()
+    }
+
+    /// What must stand beside all maps and numbers, one sentence each: a split by image, models that learned nothing.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        let by_image = self.study.settings.split.unit == Unit::Image;
+        let mut remarks: Vec<String> = by_image.then(|| SPLIT_BY_IMAGE.to_owned()).into_iter().collect();
+        for (source, name) in SOURCES.iter().enumerate() {
+            for (label, why) in self.labels.iter().zip(&self.untrained[source]) {
+                remarks.extend(why.as_ref().map(|why| format!("{label}, {name}: {why}; its maps show nothing")));
+            }
+        }
+        remarks
     }
 
     /// Share of positives among the images that were learned from, 0 to 1: where a probability becomes a call.

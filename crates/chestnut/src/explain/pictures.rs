@@ -14,8 +14,9 @@ use super::perturbed::{Perturbation, Perturbed};
 use super::population::MeanMap;
 use super::stage::{Explained, ImageMaps};
 use super::{CamKind, ExplainError, HeatMap, Mask, MaskRule, Models, SOURCES};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::Radiograph;
+use crate::study::Study;
 
 /// Folder of all of it below the study.
 pub const FOLDER: &str = "explain";
@@ -27,6 +28,38 @@ const TILE_SIDE: usize = 200;
 pub const MAX_CASES: usize = 50;
 /// Longest part of an image's name in a file name, in characters.
 const LONGEST_NAME: usize = 80;
+/// What a run may write below [`FOLDER`]; the page goes first.
+const FILES: [&str; 8] = [
+    "index.html",
+    "population.csv",
+    "agreement.csv",
+    "agreement_rows.csv",
+    "shortcuts.csv",
+    "shortcut_views.png",
+    "perturbation.csv",
+    "similar.csv",
+];
+const FOLDERS: [&str; 5] = ["overlays", "cases", "population", "occlusion", "rise"];
+
+/// Removes what an earlier run wrote: it may be of other models.
+///
+/// # Errors
+/// Any I/O error, naming the file.
+pub fn clear(study: &Study) -> Result<()> {
+    let gone = |path: &std::path::Path, done: std::io::Result<()>| match done {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
+        _ => Ok(()),
+    };
+    for name in FILES {
+        let path = study.path(&format!("{FOLDER}/{name}"));
+        gone(&path, std::fs::remove_file(&path))?;
+    }
+    for name in FOLDERS {
+        let path = study.path(&format!("{FOLDER}/{name}"));
+        gone(&path, std::fs::remove_dir_all(&path))?;
+    }
+    Ok(())
+}
 
 /// A picture that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -41,6 +41,14 @@ const SHORTCUT_INSET: f64 = 0.015;
 /// What can be wrong with a request for phantoms.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PhantomError {
+    /// The films of a hospital export would not fit into memory.
+    #[error("{films} films of {size} px would not fit into memory; choose a smaller -n or --size")]
+    FilmPixels {
+        /// Films.
+        films: usize,
+        /// Long side.
+        size: usize,
+    },
     /// The number of images is 0 or above [`MAX_IMAGES`].
     #[error("a phantom cohort has 1 to {max} images, not {0}; choose another -n", max = MAX_IMAGES)]
     Images(usize),

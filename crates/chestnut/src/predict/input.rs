@@ -4,6 +4,7 @@
 //! so that one network and a few hundred prepared inputs are in memory at a time.
 
 use super::index::{ModelIndex, NetworkRecord};
+use crate::cohort::pseudonym::is_pseudonym;
 use crate::cohort::rules::{SelectionRules, Verdict};
 use crate::cohort::source::ImageSource;
 use crate::cohort::{Cohort, pseudonym};
@@ -63,7 +64,9 @@ impl<'a> Reader<'a> {
         any_view: bool,
     ) -> Result<Self> {
         let key = study.path(".pseudonym-key");
-        let key = if key.is_file() { Some(Study::pseudonym_key(&study.root)?) } else { None };
+        // A key may be left from an earlier ingest: --keep-ids names patients as they came.
+        let named = cohort.images.iter().all(|i| is_pseudonym(&i.patient));
+        let key = if named && key.is_file() { Some(Study::pseudonym_key(&study.root)?) } else { None };
         let known = cohort.images.iter().map(|i| i.sha256.as_str()).collect();
         Ok(Self { study, models, networks, rules: rules(study, any_view)?, key, known })
     }

@@ -83,8 +83,8 @@ pub enum PretrainError {
     /// The loss left the finite numbers.
     #[error(
         "the loss is not finite in epoch {epoch}, batch {batch} (after {step} updates), whose images are {images}; the \
-         last checkpoint is kept. Look at these images, or start again with a lower rate, from the weights of the \
-         checkpoint if you like"
+         last checkpoint is kept. Look at these images, or start again in another folder with a lower rate; the best \
+         weights so far can be the start: `chestnut models add best.safetensors --name NAME`, then --init NAME"
     )]
     NotFinite {
         /// Epoch, from 1.

@@ -72,7 +72,8 @@ fn log_probability(row: &[f32], label: usize, parents: Option<&[Option<usize>]>)
 
 /// Minus the logarithm of 1 - p.
 fn log_complement(log: f64, logit: f64, along_path: bool) -> f64 {
-    if along_path { -(-log.exp()).ln_1p() } else { softplus(logit) }
+    // By exp_m1, which keeps what lies below the rounding of p; the logarithm stays finite.
+    if along_path { -(-log.exp_m1()).max(f64::MIN_POSITIVE).ln() } else { softplus(logit) }
 }
 
 /// log(1 + exp(z)) without overflow.

@@ -4,9 +4,11 @@
 //! (threads, how often a checkpoint is written, where files lie) is not here.
 
 use super::augment::Augment;
+use super::cache::MAX_CACHE_SIDE;
 use super::crop::Crop;
 use super::schedule::{Schedule, Shape};
 use super::targets::Policies;
+use crate::image::recipe::MIN_SIZE;
 use chestnut_train::Update;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -69,6 +71,9 @@ impl Settings {
     pub fn check(&self) -> Result<(), String> {
         if !(1..=MAX_EPOCHS).contains(&self.epochs) {
             return Err(format!("--epochs is {}; give 1 to {MAX_EPOCHS}", self.epochs));
+        }
+        if !(MIN_SIZE..=MAX_CACHE_SIDE).contains(&self.size) {
+            return Err(format!("--size is {}; give {MIN_SIZE} to {MAX_CACHE_SIDE}", self.size));
         }
         if !(1..=MAX_BATCH).contains(&self.batch) {
             return Err(format!("--batch is {}; give 1 to {MAX_BATCH}", self.batch));

@@ -243,11 +243,11 @@ fn aucs(history: &[EpochRecord]) -> Vec<Option<f64>> {
     history.iter().map(|r| r.auc).collect()
 }
 
-/// `average = decay * average + (1 - decay) * weights`.
+/// `average = decay * average + (1 - decay) * weights`, so that what does not move stays to the bit.
 fn blend(average: &mut Weights, weights: &Weights, decay: f32) {
     for (name, kept) in average.iter_mut() {
         if let Some(now) = weights.get(name) {
-            kept.data.iter_mut().zip(&now.data).for_each(|(a, w)| *a = decay * *a + (1.0 - decay) * w);
+            kept.data.iter_mut().zip(&now.data).for_each(|(a, w)| *a += (1.0 - decay) * (w - *a));
         }
     }
 }

@@ -4,6 +4,7 @@
 //! cell of a table gets into the report. A file that is missing or damaged is a reason, never an error: the numbers of
 //! the comparison do not hang on it.
 
+use crate::cohort::pseudonym::is_pseudonym;
 use crate::cohort::{Cohort, CohortImage, Label, Split};
 use crate::compare::PARTS;
 use crate::study::{Manifest, read_text};
@@ -20,6 +21,8 @@ pub struct StudyFacts {
     pub(super) parts: Result<Vec<PartFacts>, String>,
     /// Why [`StudyFacts::parts`] holds the whole cohort alone.
     pub(super) unsplit: Option<String>,
+    /// Whether patients are named by pseudonyms, if known.
+    pub(super) pseudonyms: Option<bool>,
     /// Label names of [`PartFacts::labels`].
     pub(super) labels: Vec<String>,
     /// Stage, seconds and facts, or why they are not known.
@@ -66,7 +69,9 @@ impl StudyFacts {
         let manifest = text("manifest.json").and_then(|t| {
             serde_json::from_str::<Manifest>(&t).map_err(|e| format!("manifest.json cannot be understood: {e}"))
         });
+        let named = |c: &Cohort| c.images.iter().all(|i| is_pseudonym(&i.patient));
         Self {
+            pseudonyms: cohort.as_ref().ok().map(named),
             labels: cohort.as_ref().map(|c| c.label_names.clone()).unwrap_or_default(),
             parts: cohort.map(|c| parts(&c, split.as_ref().ok())),
             unsplit: split.err(),

@@ -30,18 +30,21 @@ pub(super) fn detail_of<'a>(c: &'a Comparison, m: &MethodScore) -> Option<&'a Me
 
 /// The row with the greatest mean AUC among those that stand for their approach.
 pub(super) fn finding(c: &Comparison) -> Option<Finding<'_>> {
-    let interval = |m: &MethodScore| detail_of(c, m).and_then(|d| d.mean_bootstrap);
+    let interval_of = |m: &MethodScore| detail_of(c, m).and_then(|d| d.mean_bootstrap);
     let held_out = |m: &MethodScore| m.tested_on.is_none();
     let any = |test: &dyn Fn(&MethodScore) -> bool| c.methods.iter().any(|m| m.mean_auc.is_some() && test(m));
-    let (some_held_out, some_interval) = (any(&held_out), any(&|m| interval(m).is_some()));
+    let (some_held_out, some_interval) = (any(&held_out), any(&|m| interval_of(m).is_some()));
+    let ranked = |m: &MethodScore| (!some_held_out || held_out(m)) && (!some_interval || interval_of(m).is_some());
+    // A mean over fewer labels is another quantity: only the rows that estimate most of them are ranked.
+    let most = c.methods.iter().filter(|m| m.mean_auc.is_some() && ranked(m)).map(estimated).max().unwrap_or(0);
     let mut best: Option<Finding<'_>> = None;
     let mut among = 0;
     for method in &c.methods {
         let Some(mean) = method.mean_auc else { continue };
-        let interval = interval(method);
-        if (some_held_out && !held_out(method)) || (some_interval && interval.is_none()) {
+        if !ranked(method) || estimated(method) < most {
             continue;
         }
+        let interval = interval_of(method);
         among += 1;
         if best.is_none_or(|b| mean > b.mean) {
             best = Some(Finding { method, mean, interval, among: 0 });
@@ -161,7 +164,7 @@ pub(super) fn banners(c: &Comparison) -> Vec<String> {
 /// What every table of results must carry.
 pub(super) fn marks(c: &Comparison) -> Vec<String> {
     let mut lines = Vec::new();
-    if table::is_split_by_image(c) {
+    if table::is_split_by_image(c) && !c.marks.iter().any(|m| m.starts_with(table::SPLIT_BY_IMAGE)) {
         lines.push(table::SPLIT_BY_IMAGE.to_owned());
     }
     if c.as_published {

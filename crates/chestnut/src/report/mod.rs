@@ -23,6 +23,7 @@ pub use html::{Pictures, html};
 
 use crate::evaluate::{Comparison, table};
 use crate::fs::write_atomic;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Why there is no report.
@@ -66,18 +67,47 @@ pub fn write(folder: &Path, c: &Comparison, pictures: &Pictures) -> Result<PathB
     let card = sections::model_card(c, &facts).markdown();
     files.push((Path::new("report").join("model_card.md"), card.into_bytes()));
     files.push((page.clone(), html(c, pictures, &facts)?.into_bytes()));
+    let written: BTreeSet<PathBuf> = files.iter().map(|(name, _)| folder.join(name)).collect();
     for (name, bytes) in files {
         let path = folder.join(name);
         let parent = path.parent().unwrap_or(folder);
         std::fs::create_dir_all(parent).map_err(|source| ReportError::Write { path: parent.to_path_buf(), source })?;
         write_atomic(&path, &bytes).map_err(|source| ReportError::Write { path: path.clone(), source })?;
     }
+    remove_old(folder, &written)?;
     Ok(folder.join(page))
+}
+
+/// Removes what an earlier comparison wrote and this one did not: it must not stand beside the new numbers.
+fn remove_old(folder: &Path, written: &BTreeSet<PathBuf>) -> Result<(), ReportError> {
+    let figures = ["auc", "spread", "calibration", "decision", "learning", "differences"].map(|f| format!("{f}.svg"));
+    let ours = |n: &str| figures.iter().any(|f| f == n) || (n.starts_with("roc-") && n.ends_with(".svg"));
+    let drawn = std::fs::read_dir(folder.join("figures")).into_iter().flatten().flatten().map(|e| e.path());
+    let old = drawn.filter(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(ours));
+    for path in old.chain([folder.join("tables").join("spread.csv")]).filter(|p| p.is_file() && !written.contains(p)) {
+        std::fs::remove_file(&path).map_err(|source| ReportError::Write { path: path.clone(), source })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_of_an_earlier_comparison_stays() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        write(folder.path(), &example::full(), &Pictures::default()).expect("a report");
+        assert!(folder.path().join("figures/learning.svg").is_file());
+        std::fs::write(folder.path().join("figures/tune_rf.svg"), "<svg/>").expect("a figure of another command");
+        let mut c = example::comparison();
+        c.methods.iter_mut().for_each(|m| m.spread = None);
+        write(folder.path(), &c, &Pictures::default()).expect("a report");
+        for name in ["figures/learning.svg", "tables/spread.csv"] {
+            assert!(!folder.path().join(name).exists(), "{name}");
+        }
+        assert!(folder.path().join("figures/tune_rf.svg").is_file());
+    }
 
     #[test]
     fn every_file_is_written_and_metrics_read_back() {

@@ -14,6 +14,9 @@ use serde_json::{Map, Value};
 use super::collector::{Collector, quote};
 use super::{ExpertError, MAX_JSON_BYTES, Runs, boxes_csv, coco_rle, polygons};
 
+/// Most runs of pixels of one shape.
+const MAX_SHAPE_RUNS: usize = 4_000_000;
+
 /// Key of CheXlocalize's polygons that holds the size of the image, not a label.
 const SIZE_KEY: &str = "img_size";
 
@@ -134,9 +137,16 @@ fn read_shape(
         }
         Some(_) => Err("counts are neither text nor a list of numbers".to_owned()),
         None => polygons_of(shape).and_then(|polygons| {
-            polygons
-                .iter()
-                .try_fold(Runs::default(), |all, points| Ok(all.union(polygons::fill(points, width, height)?)))
+            let (mut parts, mut count) = (Vec::new(), 0);
+            for points in &polygons {
+                let runs = polygons::fill(points, width, height)?;
+                count += runs.count();
+                if count > MAX_SHAPE_RUNS {
+                    return Err("its polygons have too many pieces; save it as run lengths".to_owned());
+                }
+                parts.push(runs);
+            }
+            Ok(Runs::of_all(parts))
         }),
     };
     let says_absent = shape.get("counts").is_some() || shape.as_array().is_some_and(Vec::is_empty);

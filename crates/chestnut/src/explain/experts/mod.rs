@@ -36,7 +36,7 @@ use runs::Runs;
 /// Most mask files of a folder.
 pub const MAX_MASK_FILES: usize = 200_000;
 /// Largest JSON file, bytes.
-pub const MAX_JSON_BYTES: usize = 128 << 20;
+pub const MAX_JSON_BYTES: usize = 64 << 20;
 /// Most points of one polygon.
 pub const MAX_POINTS: usize = 100_000;
 /// Most runs of pixels of all regions together (8 bytes each); above it further items are refused.

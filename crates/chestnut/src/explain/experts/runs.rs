@@ -32,6 +32,11 @@ impl Runs {
         Self(runs)
     }
 
+    /// Pixels of any of them.
+    pub(super) fn of_all(parts: Vec<Self>) -> Self {
+        Self::new(parts.into_iter().flat_map(|part| part.0).collect())
+    }
+
     /// Pixels of either.
     pub(super) fn union(self, other: Self) -> Self {
         let mut runs = self.0;

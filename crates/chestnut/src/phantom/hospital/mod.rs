@@ -23,6 +23,8 @@ use crate::fs::{create_writable_folder, write_atomic};
 pub const MAX_EXPORT_FILES: usize = 30_000;
 /// Most films that are rendered.
 pub const MAX_FILMS: usize = 2_000;
+/// Most pixels of all films together, 2 bytes each: they are in memory at once.
+pub const MAX_FILM_PIXELS: usize = 1 << 30;
 /// Smallest nominal long side in pixels, so that a file is much longer than its header.
 pub const MIN_EXPORT_SIZE: usize = 128;
 
@@ -59,6 +61,9 @@ impl HospitalConfig {
         }
         if !(MIN_EXPORT_SIZE..=super::MAX_SIZE).contains(&self.size) {
             return Err(PhantomError::ExportSize(self.size));
+        }
+        if self.films * self.size * self.size > MAX_FILM_PIXELS {
+            return Err(PhantomError::FilmPixels { films: self.films, size: self.size });
         }
         Ok(())
     }

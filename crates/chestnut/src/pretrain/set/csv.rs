@@ -4,6 +4,7 @@ use super::super::error::{PretrainError, Result};
 use super::sheet::{Once, Sheet};
 use super::{Part, Sample, TrainingSet};
 use crate::cohort::LabelSet;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Columns that are tried for the image's path.
@@ -46,7 +47,8 @@ pub fn read(table: &Path, images: &Path, options: &CsvOptions) -> Result<Trainin
         Some(name) => Some(sheet.needed(&[name.as_str()], "name another with --split-column")?),
         None => None,
     };
-    let (mut samples, mut once, mut test) = (Vec::new(), Once::default(), 0);
+    let (mut samples, mut once, mut test) = (Vec::<Sample>::new(), Once::default(), 0);
+    let mut tested = BTreeSet::new();
     for row in sheet.rows() {
         sheet.whole(row)?;
         let id = sheet.name(row, path)?;
@@ -56,6 +58,7 @@ pub fn read(table: &Path, images: &Path, options: &CsvOptions) -> Result<Trainin
             Some(column) => match part(sheet.name(row, column)?) {
                 Some(Some(part)) => Some(part),
                 Some(None) => {
+                    tested.insert(sheet.name(row, patient)?.to_owned());
                     test += 1;
                     continue;
                 }
@@ -68,6 +71,13 @@ pub fn read(table: &Path, images: &Path, options: &CsvOptions) -> Result<Trainin
         let cells = columns.iter().map(|&c| sheet.label(row, c)).collect::<Result<Vec<_>>>()?;
         let patient = sheet.name(row, patient)?.to_owned();
         samples.push(Sample { id: id.to_owned(), file: images.join(id), patient, part, cells });
+    }
+    let both: BTreeSet<&str> = samples.iter().map(|s| s.patient.as_str()).filter(|p| tested.contains(*p)).collect();
+    if !both.is_empty() {
+        return Err(PretrainError::Request(format!(
+            "the split column puts images of {} patients into the test part and into another; give each patient one part",
+            both.len()
+        )));
     }
     let mut notes = sheet.warnings().to_vec();
     if test > 0 {
@@ -105,6 +115,13 @@ mod tests {
         let path = folder.path().join("labels.csv");
         std::fs::write(&path, text).expect("written");
         (folder, path)
+    }
+
+    #[test]
+    fn a_patient_of_the_test_part_is_in_no_other() {
+        let (_folder, path) = table("image,patient_id,part,A\n1.png,p1,train,1\n2.png,p1,test,0\n");
+        let problem = read(&path, Path::new("films"), &options(&["A"], true)).expect_err("a patient on both sides");
+        assert!(problem.to_string().contains("1 patients into the test part"), "{problem}");
     }
 
     #[test]

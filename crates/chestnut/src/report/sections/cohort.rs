@@ -23,7 +23,7 @@ pub(super) fn cohort(c: &Comparison, facts: &StudyFacts) -> Section {
         blocks.push(Block::Notes(vec![if more > 0 {
             format!("{more} more reasons, and every item by name, are in rejects.csv.")
         } else {
-            "Every item by name is in rejects.csv.".to_owned()
+            "Every item that ingest refused is in rejects.csv by name.".to_owned()
         }]));
     }
     blocks.push(Block::Heading("Parts".to_owned()));

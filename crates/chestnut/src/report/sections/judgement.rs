@@ -151,6 +151,7 @@ pub(super) fn learning(c: &Comparison) -> Section {
         .map(|(approach, points)| {
             let rows = points.iter().map(|p| {
                 let (mean, range) = match p.mean_auc {
+                    Some([mean, ..]) if p.draws < 2 => (Cell::new(decimal(mean)), Cell::new("\u{2013}")),
                     Some([mean, sd, low, high]) => {
                         (Cell::new(format!("{} \u{b1} {}", decimal(mean), decimal(sd))), Cell::new(span([low, high])))
                     }

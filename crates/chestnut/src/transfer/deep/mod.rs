@@ -135,6 +135,7 @@ pub fn finetune(
     epochs: &dyn Fn(usize, usize),
 ) -> Result<Finetuned> {
     options.check()?;
+    store::check_name(&record::model_name(network, options.depth))?;
     let start = Instant::now();
     let (cohort, tables) = common(study, &study.cohort()?, std::slice::from_ref(network))?;
     let Some(table) = tables.first() else { return Err(Error::Request("no embeddings".into())) };
@@ -193,7 +194,8 @@ pub fn finetune(
     if let Some(front) = &cut.front {
         taught.extend(weights_of(front, &pretrained));
     }
-    let model = save(study, network, architecture, options.depth, &taught, &names)?;
+    let note = taught_on(&crate::predict::store::cohort_hash(&cohort));
+    let model = save(study, network, architecture, options.depth, &taught, &names, note)?;
     let parts = [&rows.train[..], &rows.validation[..], &rows.predict[..]];
     let record = Record {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -235,6 +237,12 @@ fn head_weights(
     ]))
 }
 
+/// The note of a network that was taught on the patients of the cohort with this hash: it must not be compared there as
+/// if it had never seen them.
+pub(crate) fn taught_on(cohort_hash: &str) -> String {
+    format!("taught by finetune on the cohort {cohort_hash}")
+}
+
 /// Puts the taught network into the study's own model store.
 fn save(
     study: &Study,
@@ -243,6 +251,7 @@ fn save(
     depth: Depth,
     weights: &Weights,
     names: &[String],
+    note: String,
 ) -> Result<ModelRecord> {
     let name = record::model_name(network, depth);
     let folder = tempfile::Builder::new().prefix(".chestnut-").tempdir_in(&study.root);
@@ -256,7 +265,7 @@ fn save(
         licence: Some(network.record.licence.clone()),
         half: false,
         replace: true,
-        notes: Vec::new(),
+        notes: vec![note],
     };
     Ok(store::add(&study.path("models"), &file, &name, Some(architecture), &options)?)
 }

@@ -37,10 +37,17 @@ fn data(k: &Known) -> Vec<Item> {
         Item(
             "11",
             "De-identification",
-            Partly(
-                "Patient ids became keyed pseudonyms; the key stays in the study\u{2019}s folder.".to_owned(),
-                "what was done to files and reports before, and burned-in text",
-            ),
+            match k.pseudonyms {
+                Some(true) => Partly(
+                    "Patient ids became keyed pseudonyms; the key stays in the study\u{2019}s folder.".to_owned(),
+                    "what was done to files and reports before, and burned-in text",
+                ),
+                Some(false) => Partly(
+                    "Patient ids were kept as they came.".to_owned(),
+                    "what was done to ids, files and reports before, and burned-in text",
+                ),
+                None => Blank("what was done to ids, files, reports and burned-in text"),
+            },
         ),
         Item(
             "12",
@@ -126,8 +133,8 @@ fn results(k: &Known) -> Vec<Item> {
     vec![
         Item("35", "Included and excluded", Partly(k.flow.clone(), "those excluded before the files were gathered")),
         Item("36", "Characteristics of each part", people),
-        Item("37", "Performance with uncertainty", Is(k.finding.clone())),
-        Item("38", "Estimates and their precision", Is(format!("{} {}", k.events, k.metrics))),
+        Item("37", "Performance with uncertainty", k.if_detailed(k.finding.clone())),
+        Item("38", "Estimates and their precision", k.if_detailed(format!("{} {}", k.events, k.metrics))),
         Item(
             "39",
             "Failures",

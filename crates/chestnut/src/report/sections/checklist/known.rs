@@ -42,7 +42,11 @@ pub(in crate::report::sections) struct Known {
     pub(in crate::report::sections) calibration: String,
     /// What lies beyond the first split and the full number of patients.
     pub(in crate::report::sections) robustness: String,
-    /// Whether weights come from a formula.
+    /// Whether patients are named by pseudonyms, if known.
+    pub(in crate::report::sections) pseudonyms: Option<bool>,
+    /// Whether intervals, thresholds, calibration and groups were worked out.
+    pub(in crate::report::sections) detailed: bool,
+    /// Whether all weights were trained, none made by a formula.
     pub(in crate::report::sections) trained: bool,
 }
 
@@ -110,6 +114,8 @@ impl Known {
                     .to_owned()
             },
             robustness: robustness(c),
+            pseudonyms: facts.pseudonyms,
+            detailed: !c.details.is_empty(),
             trained: c.networks.iter().all(|n| !finding::is_seeded(&n.weights)),
         }
     }

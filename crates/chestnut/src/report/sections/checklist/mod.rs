@@ -26,6 +26,14 @@ enum Answer {
     Blank(&'static str),
 }
 
+impl Known {
+    /// All of it where details were worked out, else a part.
+    fn if_detailed(&self, text: String) -> Answer {
+        let missing = "a run without --quick: intervals, calibration and groups";
+        if self.detailed { Answer::Known(text) } else { Answer::Partly(text, missing) }
+    }
+}
+
 /// One item: its number, what it asks in our words, and the answer.
 struct Item(&'static str, &'static str, Answer);
 

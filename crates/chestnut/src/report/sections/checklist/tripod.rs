@@ -81,7 +81,11 @@ fn analysis(k: &Known) -> Vec<Item> {
             ),
         ),
         Item("14", "Fairness", Partly(k.subgroups.clone(), "what was done about differences between groups")),
-        Item("15", "Output of the model", Is(format!("One probability per label and image. {}", k.calibration))),
+        Item(
+            "15",
+            "Output of the model",
+            k.if_detailed(format!("One probability per label and image. {}", k.calibration)),
+        ),
         Item(
             "16",
             "Training against evaluation data",
@@ -121,7 +125,11 @@ fn results(k: &Known) -> Vec<Item> {
         ),
         Item("21", "Participants and outcomes in each analysis", Is(format!("{} {}", k.parts, k.events))),
         Item("22", "The full model", Is(format!("{} {}", k.settings, k.weights))),
-        Item("23a", "Performance with intervals, also in groups", Is(format!("{} {}", k.finding, k.subgroups))),
+        Item(
+            "23a",
+            "Performance with intervals, also in groups",
+            k.if_detailed(format!("{} {}", k.finding, k.subgroups)),
+        ),
         Item("23b", "Differences between clusters", Partly(k.subgroups.clone(), "centres, if there are several")),
         Item("24", "Results of updating", Is("Not applicable: no model was updated.".to_owned())),
     ]

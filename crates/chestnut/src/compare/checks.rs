@@ -1,0 +1,91 @@
+//! What must hold before anything is compared, so that no table says more than was tested.
+
+use super::{Approach, CompareOptions, MAX_REPEATS};
+use crate::cohort::Cohort;
+use crate::embed::Network;
+use crate::error::{Error, Result};
+use crate::predict::store::cohort_hash;
+use crate::transfer::deep;
+use chestnut_forest::Labels;
+use std::collections::BTreeSet;
+
+/// Whether these options can be compared at all.
+///
+/// # Errors
+/// [`Error::Request`] with the way out.
+pub(super) fn options(networks: &[Network], options: &CompareOptions) -> Result<()> {
+    if networks.is_empty() || options.repeats == 0 || options.repeats > MAX_REPEATS {
+        let problem = format!("a comparison needs at least one network and 1 to {MAX_REPEATS} repeats");
+        return Err(Error::Request(problem));
+    }
+    let firsts = "the first split's training patients, who are test patients in other splits";
+    if options.tuned.is_some() && options.repeats > 1 {
+        return Err(Error::Request(format!(
+            "tuned settings were chosen on {firsts}; compare with --tuned or with --repeats, not both"
+        )));
+    }
+    if options.repeats > 1 && options.approaches.iter().any(|a| matches!(a, Approach::DeepTuned(_))) {
+        return Err(Error::Request(format!(
+            "networks were fine-tuned on {firsts}; leave out --repeats or name the other approaches with --approach"
+        )));
+    }
+    // A row that stands twice would look like two splits and count twice in averages.
+    let names = options.approaches.iter().map(Approach::name).chain(networks.iter().map(|n| n.name.clone()));
+    let mut seen = BTreeSet::new();
+    match names.into_iter().find(|n| !seen.insert(n.clone())) {
+        Some(twice) => {
+            Err(Error::Request(format!("{twice} is named twice; name each approach, learner and network once")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Refuses networks whose weights were taught on this study's own patients.
+///
+/// # Errors
+/// [`Error::Network`].
+pub(super) fn not_taught_here(networks: &[Network], cohort: &Cohort) -> Result<()> {
+    let note = deep::taught_on(&cohort_hash(cohort));
+    match networks.iter().find(|n| n.record.notes.contains(&note)) {
+        Some(network) => Err(Error::Network {
+            network: network.name.clone(),
+            problem: "was taught on this study's own patients, so its embeddings know their labels; compare the \
+                      network that it came from, which shows the taught one too"
+                .to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Per label, why nothing can be learned from `rows`.
+pub(crate) fn untrained(labels: &Labels, rows: &[usize]) -> Vec<Option<String>> {
+    (0..labels.outputs())
+        .map(|k| {
+            let has = |class| super::has(labels, rows, k, class);
+            let missing = if has(true) { "negative" } else { "positive" };
+            let reason = || format!("not estimable: no {missing} image in the training part");
+            (!(has(true) && has(false))).then(reason)
+        })
+        .collect()
+}
+
+/// Per label, why an approach cannot know it.
+pub(super) struct Reasons {
+    /// Labels that the networks' own outputs do not name.
+    pub(super) unknown: Vec<Option<String>>,
+    /// Of which the training and validation part have one class.
+    pub(super) learnable: Vec<Option<String>>,
+    /// Of which the training part has one class.
+    pub(super) trainable: Vec<Option<String>>,
+}
+
+impl Reasons {
+    pub(super) fn of(&self, approach: &Approach) -> &Vec<Option<String>> {
+        match approach {
+            Approach::Baseline => &self.unknown,
+            // Heads and taught networks learn from the training part alone.
+            Approach::FineTuned(_) | Approach::DeepTuned(_) => &self.trainable,
+            _ => &self.learnable,
+        }
+    }
+}
