@@ -24,7 +24,7 @@ mod train;
 pub use checkpoint::{EpochRecord, Place};
 pub use error::{PretrainError, Result};
 pub use publish::{Publication, publish};
-pub use settings::{MAX_BATCH, MAX_EPOCHS, Settings};
+pub use settings::{MAX_BATCH, MAX_EPOCHS, MAX_UPDATE, Settings};
 pub use start::{BACKBONE, Start};
 
 use crate::cohort::table::to_csv;
