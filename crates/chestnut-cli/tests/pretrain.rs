@@ -83,6 +83,37 @@ fn values(bytes: &[u8]) -> &[u8] {
 }
 
 #[test]
+fn what_was_learned_under_a_parent_is_recorded_and_embedded() {
+    let s = Scratch::with_phantoms();
+    // Two columns get names of CheXpert's tree.
+    let mut lines = s.label_lines();
+    let named = |column: &str| match column {
+        "Lung" => "Lung Opacity".to_owned(),
+        "Device" => "Edema".to_owned(),
+        other => other.to_owned(),
+    };
+    lines[0] = lines[0].split(',').map(named).collect::<Vec<_>>().join(",");
+    s.write("tree.csv", lines.join("\n").as_bytes());
+    let base = ["pretrain", "tree.csv", "--images", "phantom/images", "--labels", "Lung Opacity,Edema", "--size", "64"];
+    let how = ["--crop", "whole", "--batch", "2", "--accumulate", "2", "--balanced", "--epochs", "1"];
+    let run =
+        |more: &[&str]| s.chestnut(&[&base[..], &how, &["--validation", "0.25", "--cache", "squares"], more].concat());
+    run(&["--freeze", "backbone", "-o", "tree", "--name", "tree", "--conditional"]).ends(0);
+    s.chestnut(&["models", "show", "tree"]).ends(0).says(&["conditional", "Edema (of Lung Opacity)"]);
+    s.ingest("phantom/labels.csv", "study").ends(0);
+    s.chestnut(&["embed", "study", "--net", "tree"]).ends(0).says(&["12 images"]);
+    // Without the tree the embedding is another one and has to be made again.
+    let record = "models/tree/model.toml";
+    let text = s.text(record);
+    let at = text.find("[conditional]").expect("in the record");
+    s.write(record, text[..at].as_bytes());
+    let again = s.chestnut(&["embed", "study", "--net", "tree"]).ends(0).says(&["12 images"]);
+    assert!(!again.text().contains("kept from before"), "{again}");
+    run(&["-o", "other", "--positive-weights"]).ends(1).says(&["--balanced", "--positive-weights"]);
+    run(&["-o", "tree", "--freeze", "backbone"]).ends(1).says(&["was made with policies"]);
+}
+
+#[test]
 fn bad_input_is_named() {
     let s = Scratch::with_phantoms();
     let tiny = ["--freeze", "backbone", "--epochs", "1"];

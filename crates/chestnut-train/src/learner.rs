@@ -88,7 +88,17 @@ pub trait Learner {
     ///
     /// # Errors
     /// [`TrainError`]; after an error the state is that before the call.
-    fn step(&mut self, batch: &Batch<'_>, rate: f64) -> Result<f64, TrainError>;
+    fn step(&mut self, batch: &Batch<'_>, rate: f64) -> Result<f64, TrainError> {
+        self.step_many(std::slice::from_ref(batch), rate)
+    }
+
+    /// One update from several batches, which need memory for one: the loss is the mean over the terms of them all, and so
+    /// is its gradient. Batch normalisation sees one batch at a time, and each batch moves the running statistics once, in
+    /// their order; without batch normalisation the update is that of the batches joined, up to rounding.
+    ///
+    /// # Errors
+    /// [`TrainError`]; after an error the state is that before the call. No batch at all is [`TrainError::Shape`].
+    fn step_many(&mut self, batches: &[Batch<'_>], rate: f64) -> Result<f64, TrainError>;
 
     /// Sums of the last Dense layer, `[image][output]`, with running statistics.
     ///

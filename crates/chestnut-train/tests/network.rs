@@ -207,3 +207,95 @@ fn what_cannot_be_learned_from_leaves_the_state_as_it_was() {
     let mut fresh = Cpu::new(&other, &seeded(&other, 0), Update::default(), &Trained::All).unwrap();
     assert!(matches!(fresh.restore(&before), Err(TrainError::Shape(_))));
 }
+
+/// A network in which images do not meet: no batch normalisation.
+fn without_norms() -> Graph {
+    let mut b = Builder::new(3);
+    let x = b.conv("c1", 0, 8, [3, 3], 2, Padding::Same);
+    let x = b.relu("r1", x);
+    let x = b.conv("c2", x, 10, [3, 3], 2, Padding::Same);
+    let last = HeadLayer { units: 3, activation: Activation::Sigmoid };
+    b.finish("plain", x, &Head { layers: vec![last], labels: vec!["a".into(), "b".into(), "c".into()] })
+}
+
+/// The images of `data` in batches of these sizes.
+fn parts<'a>(data: &'a Data, sizes: &[usize]) -> Vec<Batch<'a>> {
+    let mut first = 0;
+    let cut = sizes.iter().map(|&size| {
+        let (from, to) = (first, first + size);
+        first = to;
+        Batch {
+            images: &data.images[from * 19 * 17 * 3..to * 19 * 17 * 3],
+            targets: &data.targets[from * 3..to * 3],
+            weights: &data.weights[from * 3..to * 3],
+            ..data.batch()
+        }
+    });
+    cut.collect()
+}
+
+#[test]
+fn several_small_batches_teach_as_one_large_batch() {
+    let graph = without_norms();
+    let weights = seeded(&graph, 0);
+    let mut data = Data::new();
+    // Batches count by their terms and not each the same.
+    data.weights[0] = 3.0;
+    let new = || Cpu::new(&graph, &weights, Update::default(), &Trained::All).unwrap();
+    let whole = new().gradients(&data.batch()).unwrap();
+    for sizes in [vec![4], vec![1, 3], vec![2, 2], vec![1, 1, 1, 1]] {
+        let found = new().gradients_of(&parts(&data, &sizes)).unwrap();
+        assert!((found.loss - whole.loss).abs() < 1e-6, "{sizes:?}");
+        assert_eq!(found.tensors.len(), whole.tensors.len());
+        for (name, g) in &whole.tensors {
+            let norm = g.data.iter().map(|v| v * v).sum::<f32>().sqrt();
+            let off = g.data.iter().zip(&found.tensors[name].data).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt();
+            assert!(norm > 0.0 && off < 1e-5 * norm, "{sizes:?} {name}: {off} of {norm}");
+        }
+    }
+    // The mean of the batches' own means is another gradient.
+    let alone = new().gradients(&parts(&data, &[1, 3])[0]).unwrap();
+    assert!((alone.loss - whole.loss).abs() > 1e-3);
+}
+
+#[test]
+fn each_batch_of_an_update_moves_the_running_statistics_once() {
+    let graph = everything();
+    let weights = seeded(&graph, 0);
+    let data = Data::new();
+    let new = || Cpu::new(&graph, &weights, Update::default(), &Trained::All).unwrap();
+    let halves = parts(&data, &[2, 2]);
+    let mut many = new();
+    many.step_many(&halves, 1e-3).unwrap();
+    let state = many.state().unwrap();
+    assert_eq!(state.step, 1, "one update");
+    // At a rate of 0 single steps leave the weights, and the statistics follow the same two batches.
+    let mut still = new();
+    halves.iter().for_each(|half| assert!(still.step(half, 0.0).is_ok()));
+    let moved = still.state().unwrap().weights;
+    for (name, tensor) in state.weights.iter().filter(|(name, _)| name.contains(".moving_")) {
+        assert_eq!(*tensor, moved[name], "{name}");
+        assert_ne!(*tensor, weights[name], "{name}");
+    }
+    // One batch given as a list is a step, bit for bit.
+    let (mut one, mut listed) = (new(), new());
+    let losses = (one.step(&data.batch(), 1e-3).unwrap(), listed.step_many(&[data.batch()], 1e-3).unwrap());
+    assert_eq!(losses.0.to_bits(), losses.1.to_bits());
+    assert_eq!(one.state().unwrap(), listed.state().unwrap());
+}
+
+#[test]
+fn a_bad_batch_among_good_ones_leaves_the_state_as_it_was() {
+    let graph = everything();
+    let mut cpu = Cpu::new(&graph, &seeded(&graph, 0), Update::default(), &Trained::All).unwrap();
+    let good = Data::new();
+    cpu.step(&good.batch(), 1e-3).unwrap();
+    let before = cpu.state().unwrap();
+    let mut bad = Data::new();
+    bad.images[3 * 19 * 17 * 3] = f32::NAN;
+    assert_eq!(cpu.step_many(&parts(&bad, &[2, 2]), 1e-3), Err(TrainError::NotFinite { step: 1 }));
+    let short = Batch { weights: &good.weights[..3], ..good.batch() };
+    assert!(matches!(cpu.step_many(&[good.batch(), short], 1e-3), Err(TrainError::Shape(_))));
+    assert!(matches!(cpu.step_many(&[], 1e-3), Err(TrainError::Shape(_))));
+    assert_eq!(cpu.state().unwrap(), before);
+}

@@ -178,6 +178,13 @@ pub fn add(
             "imagenet".into()
         }
     };
+    let mut conditional = recorded.conditional;
+    if !conditional.iter().flat_map(|(child, parent)| [child, parent]).all(|l| fitted.head.labels.contains(l)) {
+        conditional.clear();
+        fitted
+            .notes
+            .push("its labels were renamed: outputs that hold only where another is present stay as they are".into());
+    }
     let mut record = ModelRecord {
         name: name.to_owned(),
         architecture: architecture.name().to_owned(),
@@ -193,6 +200,7 @@ pub fn add(
         notes: fitted.notes,
         added_by_version: env!("CARGO_PKG_VERSION").to_owned(),
         head: fitted.head,
+        conditional,
     };
     record.graph().map_err(StoreError::Unusable)?;
     fs::create_dir_all(folder).map_err(at(folder))?;
@@ -402,6 +410,7 @@ impl Drop for Unfinished {
 mod tests {
     use super::*;
     use crate::head::Head;
+    use crate::read::safetensors::META_CONDITIONAL;
     use std::collections::BTreeMap;
 
     fn export(folder: &Path, architecture: Architecture, head: &Head) -> PathBuf {
@@ -439,6 +448,28 @@ mod tests {
         // A weight file of the store is itself a source, and keeps its head.
         let again = add(&store, &store.join("mine").join(WEIGHTS_FILE), "copy", None, &options).expect("fits");
         assert_eq!(again.head, added.head);
+    }
+
+    #[test]
+    fn conditional_outputs_are_known_from_the_file_and_kept_in_copies() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = folder.path().join("store");
+        let file = folder.path().join("source.safetensors");
+        let weights = weights::seeded(&Architecture::Vgg16.graph(&Head::chexpert()), 3);
+        let conditional = BTreeMap::from([("Pneumonia".to_owned(), "Consolidation".to_owned())]);
+        let text = serde_json::to_string(&conditional).expect("JSON");
+        let metadata = BTreeMap::from([(META_CONDITIONAL.to_owned(), text)]);
+        write_safetensors(&file, &weights, &metadata, false).expect("written");
+        let added = add(&store, &file, "mine", None, &AddOptions::default()).expect("fits");
+        assert_eq!(added.conditional, conditional);
+        assert_eq!(record(&store, "mine").expect("read"), added);
+        let copy = add(&store, &store.join("mine").join(WEIGHTS_FILE), "copy", None, &AddOptions::default());
+        assert_eq!(copy.expect("fits").conditional, conditional);
+        let labels = (0..14).map(|i| i.to_string()).collect();
+        let options =
+            AddOptions { head: HeadHint { labels: Some(labels), activations: None }, ..AddOptions::default() };
+        let renamed = add(&store, &file, "renamed", None, &options).expect("fits");
+        assert!(renamed.conditional.is_empty() && renamed.notes.iter().any(|n| n.contains("renamed")));
     }
 
     #[test]

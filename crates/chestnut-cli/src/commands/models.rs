@@ -223,6 +223,10 @@ fn show(r: &ModelRecord) -> anyhow::Result<()> {
     if !r.head.layers.is_empty() {
         println!("  outputs          {}", r.head.output_names().join(", "));
     }
+    if !r.conditional.is_empty() {
+        let pairs: Vec<String> = r.conditional.iter().map(|(child, parent)| format!("{child} (of {parent})")).collect();
+        println!("  conditional      {}; embed multiplies along the path", pairs.join(", "));
+    }
     println!("  input            {0} x {0}, {1} channels, {2}", r.input_size, r.channels, r.standardisation);
     println!("  work             {gmac:.2} GMAC per image");
     println!("  weights sha256   {}", r.weights_sha256);

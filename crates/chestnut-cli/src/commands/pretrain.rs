@@ -184,9 +184,12 @@ pub(crate) struct Optimiser {
     /// Epochs at most.
     #[arg(long, default_value_t = 5)]
     pub(crate) epochs: usize,
-    /// Images per update.
+    /// Images that the network sees at a time; with --accumulate 1 also images per update.
     #[arg(long, default_value_t = 64)]
     pub(crate) batch: usize,
+    /// Batches per update: their gradients are added up before the weights move.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) accumulate: usize,
     /// Highest learning rate.
     #[arg(long, default_value_t = 1e-4)]
     pub(crate) rate: f64,
@@ -217,6 +220,9 @@ pub(crate) struct Optimiser {
     /// Weigh positive labels by their rarity.
     #[arg(long)]
     pub(crate) positive_weights: bool,
+    /// Draw images with replacement so that the positives of all labels are seen about equally often.
+    #[arg(long, conflicts_with = "positive_weights")]
+    pub(crate) balanced: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -451,8 +457,10 @@ fn request(a: &Pretrain, set: TrainingSet, models: &Path) -> anyhow::Result<Requ
         augment: Augment { rotation: i.rotation, scale: i.scale, shear: i.shear, flip: i.flip },
         policies: Policies { uncertain, blank, propagate: c.propagate, conditional: c.conditional },
         positive_weights: o.positive_weights,
+        balanced: o.balanced,
         validation: c.validation,
         batch: o.batch,
+        accumulate: o.accumulate,
         epochs: o.epochs,
         patience: o.patience,
         schedule: Schedule { rate: o.rate, shape, warm_up: o.warm_up },

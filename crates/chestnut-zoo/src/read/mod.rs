@@ -20,6 +20,7 @@ mod torch_pickle;
 
 use crate::head::{Activation, Head};
 use crate::weights::{Misfit, Tensor};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -132,6 +133,8 @@ pub struct Recorded {
     pub head: Option<Head>,
     /// How the input was standardised.
     pub standardisation: Option<String>,
+    /// Label to parent; see [`crate::store::ModelRecord::conditional`].
+    pub conditional: BTreeMap<String, String>,
 }
 
 /// A weight file in memory, its tensors under the file's own names.

@@ -21,6 +21,8 @@ use std::path::{Path, PathBuf};
 pub const META_ARCHITECTURE: &str = "chestnut.architecture";
 /// Metadata key: the head as JSON.
 pub const META_HEAD: &str = "chestnut.head";
+/// Metadata key under which a file says which outputs hold only where another one is present, as JSON.
+pub const META_CONDITIONAL: &str = "chestnut.conditional";
 /// Metadata key: standardisation of the input.
 pub const META_STANDARDISATION: &str = "chestnut.standardisation";
 
@@ -126,6 +128,11 @@ pub(super) fn read(file: File, length: u64) -> Result<SourceModel, ReadError> {
         architecture: contents.metadata.get(META_ARCHITECTURE).cloned(),
         head: contents.metadata.get(META_HEAD).and_then(|text| serde_json::from_str(text).ok()),
         standardisation: contents.metadata.get(META_STANDARDISATION).cloned(),
+        conditional: contents
+            .metadata
+            .get(META_CONDITIONAL)
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default(),
     };
     let mut named: Vec<(String, Tensor)> = contents.tensors.into_iter().collect();
     if torch_names::looks_like_torch(named.iter().map(|(name, _)| name.as_str())) {

@@ -4,9 +4,9 @@
 //! the weights come from and under which licence. It may be edited by hand, so it is checked when read.
 
 use crate::graph::Graph;
-use crate::head::Head;
+use crate::head::{Activation, Head};
 use crate::nets::Architecture;
-use crate::read::safetensors::{META_ARCHITECTURE, META_HEAD, META_STANDARDISATION};
+use crate::read::safetensors::{META_ARCHITECTURE, META_CONDITIONAL, META_HEAD, META_STANDARDISATION};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -51,6 +51,10 @@ pub struct ModelRecord {
     /// What stands on the embedding.
     #[serde(default)]
     pub head: Head,
+    /// Label to parent: the output of the label is its probability where the parent is present, so its probability is the
+    /// product along the path (Pham et al., arXiv 1911.06475). Empty: every output stands for itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub conditional: BTreeMap<String, String>,
 }
 
 impl ModelRecord {
@@ -78,9 +82,48 @@ impl ModelRecord {
         if labels != 0 && labels != self.head.outputs() {
             return Err(format!("the head has {} outputs and {labels} labels", self.head.outputs()));
         }
+        self.paths()?;
         let graph = architecture.graph_with_channels(&self.head, self.channels);
         graph.shapes(self.input_size, self.input_size).map_err(|e| e.to_string())?;
         Ok(graph)
+    }
+
+    /// For each output the outputs whose product is its label's probability, itself first; see [`Self::conditional`].
+    ///
+    /// # Errors
+    /// A text that says what is wrong: a name that is no label, a circle, or outputs that are no independent
+    /// probabilities.
+    pub fn paths(&self) -> Result<Vec<Vec<usize>>, String> {
+        let outputs = self.head.outputs();
+        if self.conditional.is_empty() {
+            return Ok((0..outputs).map(|output| vec![output]).collect());
+        }
+        if self.head.layers.last().is_none_or(|l| l.activation != Activation::Sigmoid) {
+            return Err("conditional needs outputs that are probabilities: a head that ends in a sigmoid".into());
+        }
+        if self.head.labels.len() != outputs {
+            return Err("conditional needs a head whose outputs all have a label".into());
+        }
+        let place = |name: &String| {
+            let found = self.head.labels.iter().position(|l| l == name);
+            found.ok_or_else(|| format!("conditional names {name:?}, which is no label of the head"))
+        };
+        let mut parents = vec![None; outputs];
+        for (child, parent) in &self.conditional {
+            parents[place(child)?] = Some(place(parent)?);
+        }
+        let mut paths = Vec::with_capacity(outputs);
+        for output in 0..outputs {
+            let mut path = vec![output];
+            while let Some(parent) = parents[path[path.len() - 1]] {
+                if path.contains(&parent) {
+                    return Err(format!("conditional leads from {:?} in a circle", self.head.labels[output]));
+                }
+                path.push(parent);
+            }
+            paths.push(path);
+        }
+        Ok(paths)
     }
 }
 
@@ -88,11 +131,16 @@ impl ModelRecord {
 #[must_use]
 pub fn metadata(record: &ModelRecord) -> BTreeMap<String, String> {
     let head = serde_json::to_string(&record.head).expect("numbers and texts are valid JSON");
-    BTreeMap::from([
+    let mut metadata = BTreeMap::from([
         (META_ARCHITECTURE.to_owned(), record.architecture.clone()),
         (META_HEAD.to_owned(), head),
         (META_STANDARDISATION.to_owned(), record.standardisation.clone()),
-    ])
+    ]);
+    if !record.conditional.is_empty() {
+        let text = serde_json::to_string(&record.conditional).expect("texts are valid JSON");
+        metadata.insert(META_CONDITIONAL.to_owned(), text);
+    }
+    metadata
 }
 
 /// What to say about a standardisation that is not one of [`STANDARDISATIONS`].
@@ -103,7 +151,7 @@ pub(super) fn unknown_standardisation(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::head::{Activation, HeadLayer};
+    use crate::head::HeadLayer;
 
     #[test]
     fn records_survive_toml() {
@@ -126,11 +174,30 @@ mod tests {
             notes: vec!["first".into(), "second".into()],
             added_by_version: "0".into(),
             head: Head { layers, labels: vec!["ill".into(), "well".into()] },
+            conditional: BTreeMap::new(),
         };
         let text = toml::to_string_pretty(&record).expect("TOML");
         assert_eq!(toml::from_str::<ModelRecord>(&text).expect("valid"), record, "{text}");
         assert!(record.graph().is_ok());
         assert!(ModelRecord { input_size: 6, ..record.clone() }.graph().is_err());
-        assert!(ModelRecord { channels: 4, ..record }.graph().is_err());
+        assert!(ModelRecord { channels: 4, ..record.clone() }.graph().is_err());
+        let pairs = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|&(child, parent)| (child.to_owned(), parent.to_owned())).collect::<BTreeMap<_, _>>()
+        };
+        assert!(ModelRecord { conditional: pairs(&[("ill", "well")]), ..record.clone() }.graph().is_err(), "logits");
+        let tree = |conditional| {
+            let head = Head::sigmoid(["a", "b", "c", "d"].map(str::to_owned).to_vec());
+            ModelRecord { head, conditional, ..record.clone() }
+        };
+        let tall = tree(pairs(&[("a", "c"), ("c", "b")]));
+        assert_eq!(tall.paths().expect("a tree"), [vec![0, 2, 1], vec![1], vec![2, 1], vec![3]]);
+        let text = toml::to_string_pretty(&tall).expect("TOML");
+        assert_eq!(toml::from_str::<ModelRecord>(&text).expect("valid"), tall, "{text}");
+        assert!(metadata(&tall).contains_key(META_CONDITIONAL) && !metadata(&record).contains_key(META_CONDITIONAL));
+        for (wrong, says) in [(pairs(&[("a", "x")]), "\"x\""), (pairs(&[("a", "b"), ("b", "a")]), "circle")] {
+            let error = tree(wrong).graph().expect_err("wrong");
+            assert!(error.contains(says), "{error}");
+        }
+        assert!(tree(pairs(&[("a", "a")])).graph().is_err(), "its own parent");
     }
 }

@@ -28,6 +28,8 @@ const BATCH: usize = 32;
 const INCOMPLETE: &str = "incomplete ";
 /// Metadata key of how often each image was looked at; absent if once.
 const TTA: &str = "chestnut.tta";
+/// Metadata key of the labels whose probabilities were multiplied by their parents'; absent if none were.
+const CONDITIONAL: &str = "chestnut.conditional";
 /// Prefix of a network whose weights are a formula, for trying the chain without any file.
 pub const SEEDED: &str = "seeded:";
 /// Suffix of a seeded network that ends in CheXpert's 14 outputs, its head a formula too: `seeded:vgg16+chexpert`.
@@ -72,6 +74,7 @@ impl Network {
             notes: vec!["weights are a formula, not trained on anything".to_owned()],
             added_by_version: env!("CARGO_PKG_VERSION").to_owned(),
             head,
+            conditional: BTreeMap::new(),
         };
         Ok(Self { name: name.to_owned(), record })
     }
@@ -167,6 +170,8 @@ pub fn embed_with(
         metadata.insert(TTA.to_owned(), tta.name().to_owned());
     }
     let variants = tta.variants();
+    let unusable = |problem: String| Error::Network { network: network.name.clone(), problem };
+    let paths = network.record.paths().map_err(unusable)?;
     let folder = study.path(&network.folder());
     crate::fs::create_writable_folder(&folder).map_err(Error::Write)?;
     let total = cohort.images.len();
@@ -198,9 +203,10 @@ pub fn embed_with(
                 let seen = variants[i % looks].apply(good[i / looks], recipe.size);
                 standardisation.apply(&seen, out);
             });
-            let taps = engine
+            let mut taps = engine
                 .run(&input, recipe.size, recipe.size, false)
                 .map_err(|e| Error::Network { network: network.name.clone(), problem: e.to_string() })?;
+            along_paths(&mut taps.outputs, &paths);
             let mut row = 0;
             let (width, outputs) = (engine.graph().embedding_width(), network.record.head.outputs());
             for (image, prepared) in batch.iter().zip(&prepared) {
@@ -233,6 +239,17 @@ pub fn embed_with(
 /// The number of images in the shard at `path`, if it can be read: for the fuzz targets.
 pub(crate) fn images_in_shard(path: &Path) -> Option<usize> {
     shard::read(path).ok().map(|(table, _)| table.ids.len())
+}
+
+/// Turns outputs, `[image][output]`, that hold only where a parent is present into probabilities: products along `paths`.
+fn along_paths(outputs: &mut [f32], paths: &[Vec<usize>]) {
+    if paths.iter().all(|path| path.len() == 1) {
+        return;
+    }
+    for row in outputs.chunks_exact_mut(paths.len()) {
+        let given = row.to_vec();
+        row.iter_mut().zip(paths).for_each(|(out, path)| *out = path.iter().map(|&at| given[at]).product());
+    }
 }
 
 /// Mean over the `looks` rows of an image, each of `width` values.
@@ -276,6 +293,8 @@ fn remove_stale_shards(folder: &Path, count: usize) -> Result<()> {
 /// What is written beside the values: who made them and how.
 fn metadata(network: &Network, recipe: &Recipe, blank: &BlankRules) -> BTreeMap<String, String> {
     let rules = (!blank.is_empty()).then(|| ("chestnut.blank", format!("{blank:?}")));
+    let tree = &network.record.conditional;
+    let conditional = (!tree.is_empty()).then(|| (CONDITIONAL, format!("{tree:?}")));
     [
         ("chestnut.version", env!("CARGO_PKG_VERSION").to_owned()),
         ("chestnut.network", network.name.clone()),
@@ -288,6 +307,7 @@ fn metadata(network: &Network, recipe: &Recipe, blank: &BlankRules) -> BTreeMap<
     ]
     .into_iter()
     .chain(rules)
+    .chain(conditional)
     .map(|(k, v)| (k.to_owned(), v))
     .collect()
 }
@@ -332,7 +352,7 @@ pub fn load(study: &Study, cohort: &Cohort, network: &Network) -> Result<Embeddi
         }
         let mut metadata = plain.clone();
         metadata.extend(tta.map(|tta| (TTA.to_owned(), tta)));
-        let stale = ["chestnut.weights_sha256", "chestnut.recipe_hash", "chestnut.standardisation"]
+        let stale = ["chestnut.weights_sha256", "chestnut.recipe_hash", "chestnut.standardisation", CONDITIONAL]
             .into_iter()
             .find(|k| found.get(*k) != metadata.get(*k));
         if let Some(what) = stale {
@@ -356,4 +376,33 @@ pub fn load(study: &Study, cohort: &Cohort, network: &Network) -> Result<Embeddi
         all.append(table);
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditional_outputs_become_products_along_their_paths() {
+        let mut outputs = [0.5, 0.25, 0.8, 1.0, 0.5, 0.1];
+        along_paths(&mut outputs, &[vec![0, 2, 1], vec![1], vec![2, 1]]);
+        let expected = [0.5 * 0.8 * 0.25, 0.25, 0.8 * 0.25, 0.1 * 0.5, 0.5, 0.1 * 0.5];
+        assert!(outputs.iter().zip(expected).all(|(o, e): (&f32, f32)| (o - e).abs() < 1e-6), "{outputs:?}");
+        let mut plain = [0.3, 0.7];
+        along_paths(&mut plain, &[vec![0], vec![1]]);
+        assert_eq!(plain, [0.3, 0.7]);
+        along_paths(&mut [], &[]);
+    }
+
+    #[test]
+    fn shards_say_whether_outputs_were_multiplied() {
+        let network = Network::find(Path::new("none"), "seeded:vgg16+chexpert").expect("a formula");
+        let (recipe, blank) = (Recipe::default(), BlankRules::default());
+        let plain = metadata(&network, &recipe, &blank);
+        assert!(!plain.contains_key(CONDITIONAL));
+        let conditional = BTreeMap::from([("Pneumonia".to_owned(), "Consolidation".to_owned())]);
+        let record = ModelRecord { conditional, ..network.record.clone() };
+        let tree = metadata(&Network { record, ..network }, &recipe, &blank);
+        assert!(tree.contains_key(CONDITIONAL) && shard_key(&tree, &[]) != shard_key(&plain, &[]));
+    }
 }

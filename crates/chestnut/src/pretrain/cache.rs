@@ -1,9 +1,10 @@
 //! All images of a set as squares of bytes in one file, so that only the first epoch decodes.
 //!
 //! Images pass the recipe that `embed` uses (`image/recipe.rs`) at the side of the cache and are rounded to 8 bits. The
-//! file is keyed by the set, the recipe and the files' sizes; it grows under another name, a killed build goes on where it
-//! was, and it gets its own name when it is whole. It is read by position: the operating system keeps in memory what
-//! fits there.
+//! file is named by the set and the recipe and keeps of each image the file's size, time and SHA-256: at the next start a
+//! file of another size or time is read again, and decoded again if its content differs. The cache grows under another
+//! name, a killed build goes on where it was, and it gets its own name when it is whole. It is read by position: the
+//! operating system keeps in memory what fits there.
 
 use super::error::{PretrainError, Result};
 use super::set::TrainingSet;
@@ -16,6 +17,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::UNIX_EPOCH;
 
 /// Largest side of a cached image.
 pub const MAX_CACHE_SIDE: usize = 1024;
@@ -26,11 +28,70 @@ const CHUNK: usize = 128;
 /// First bytes of a cache file.
 const MAGIC: &[u8; 16] = b"chestnut squares";
 /// Raised when the format changes.
-const VERSION: u32 = 1;
-/// Bytes before the states: magic, version, side, images, key.
+const VERSION: u32 = 2;
+/// Bytes before the entries: magic, version, side, images, key.
 const HEADER: u64 = 16 + 4 + 4 + 8 + 32;
-/// State of an image that is in the file; any other is to be done.
+/// Bytes of an entry: state, size, time, hash.
+const ENTRY: usize = 1 + 8 + 8 + 32;
+/// State of an image that is in the file.
 const THERE: u8 = 1;
+/// State of an image that could not be read; any other but these two is to be done.
+const REFUSED: u8 = 2;
+
+/// What tells a changed file without reading it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Stamp {
+    /// Bytes; 0 if there is no file.
+    size: u64,
+    /// Time of its last change, nanoseconds since 1970; 0 if the system does not say.
+    modified: u64,
+}
+
+impl Stamp {
+    fn of(file: &Path) -> Self {
+        let Ok(about) = std::fs::metadata(file) else { return Self::default() };
+        let time = about.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+        let modified = time.and_then(|t| u64::try_from(t.as_nanos()).ok()).unwrap_or(0);
+        Self { size: about.len(), modified }
+    }
+}
+
+/// What the cache knows of an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Entry {
+    state: u8,
+    stamp: Stamp,
+    /// Of the file's content; zeros if it could not be read.
+    sha256: [u8; 32],
+}
+
+impl Entry {
+    fn bytes(&self) -> [u8; ENTRY] {
+        let mut bytes = [0; ENTRY];
+        bytes[0] = self.state;
+        bytes[1..9].copy_from_slice(&self.stamp.size.to_le_bytes());
+        bytes[9..17].copy_from_slice(&self.stamp.modified.to_le_bytes());
+        bytes[17..].copy_from_slice(&self.sha256);
+        bytes
+    }
+
+    /// The entry in [`ENTRY`] bytes.
+    fn parse(bytes: &[u8]) -> Self {
+        let number = |at: usize| {
+            let mut eight = [0; 8];
+            eight.copy_from_slice(&bytes[at..at + 8]);
+            u64::from_le_bytes(eight)
+        };
+        let mut sha256 = [0; 32];
+        sha256.copy_from_slice(&bytes[17..ENTRY]);
+        Self { state: bytes[0], stamp: Stamp { size: number(1), modified: number(9) }, sha256 }
+    }
+
+    /// Whether nothing has to be done for a file that is so now.
+    fn holds(&self, now: Stamp) -> bool {
+        matches!(self.state, THERE | REFUSED) && self.stamp == now
+    }
+}
 
 /// An image that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,28 +126,49 @@ impl Cache {
         }
         recipe.check().map_err(|e| PretrainError::Request(e.to_string()))?;
         crate::fs::create_writable_folder(folder).map_err(PretrainError::Write)?;
-        let key = key(set, recipe);
-        let digits = to_hex(&key);
+        let set_key = set_key(set, recipe);
+        let digits = to_hex(&set_key);
         let name = &digits[..16];
         let path = folder.join(format!("squares-{name}.bin"));
         let list = folder.join(format!("squares-{name}.refused.csv"));
-        if !path.is_file() {
-            let growing = folder.join(format!("squares-{name}.part"));
-            let refused = grow(&growing, set, recipe, &key, progress)?;
-            let rows = refused.iter().map(|r| vec![r.id.clone(), r.reason.clone()]);
-            let head = vec!["image".to_owned(), "reason".to_owned()];
-            let text = to_csv(std::iter::once(head).chain(rows));
-            write_atomic(&list, text.as_bytes()).map_err(PretrainError::Write)?;
-            std::fs::rename(&growing, &path).map_err(PretrainError::io(&path))?;
-        }
         let failed = PretrainError::io(&path);
-        let mut file = File::open(&path).map_err(&failed)?;
-        let states = read_states(&mut file, set.samples.len(), recipe.size, &key)
-            .map_err(&failed)?
-            .ok_or_else(|| PretrainError::file(&path, "is damaged; remove it and it will be made again"))?;
+        let found = if path.is_file() {
+            let mut file = File::open(&path).map_err(&failed)?;
+            let entries = read_entries(&mut file, set.samples.len(), recipe.size, &set_key).map_err(&failed)?;
+            let damaged = || PretrainError::file(&path, "is damaged; remove it and it will be made again");
+            Some((file, entries.ok_or_else(damaged)?))
+        } else {
+            None
+        };
+        let holds = |entries: &[Entry]| {
+            set.samples.par_iter().zip(entries).all(|(sample, entry)| entry.holds(Stamp::of(&sample.file)))
+        };
+        let (file, entries) = match found {
+            // The file that was looked into, though another run may have replaced it since.
+            Some((file, entries)) if holds(&entries) => (file, entries),
+            found => {
+                let there = found.is_some();
+                drop(found);
+                let growing = folder.join(format!("squares-{name}.part"));
+                if there && !growing.is_file() {
+                    // A copy, because another run may be reading; what did not change is not decoded again.
+                    let copy = folder.join(format!("squares-{name}.copy"));
+                    std::fs::copy(&path, &copy).map_err(PretrainError::io(&copy))?;
+                    std::fs::rename(&copy, &growing).map_err(PretrainError::io(&growing))?;
+                }
+                let (entries, refused) = grow(&growing, set, recipe, &set_key, progress)?;
+                let rows = refused.iter().map(|r| vec![r.id.clone(), r.reason.clone()]);
+                let head = vec!["image".to_owned(), "reason".to_owned()];
+                let text = to_csv(std::iter::once(head).chain(rows));
+                write_atomic(&list, text.as_bytes()).map_err(PretrainError::Write)?;
+                std::fs::rename(&growing, &path).map_err(&failed)?;
+                (File::open(&path).map_err(&failed)?, entries)
+            }
+        };
         let refused = read_refused(&list)?;
-        let there = states.into_iter().map(|s| s == THERE).collect();
-        Ok(Self { file: Mutex::new(file), path, side: recipe.size, key: digits, there, refused })
+        let key = content_key(&set_key, &entries);
+        let there = entries.iter().map(|e| e.state == THERE).collect();
+        Ok(Self { file: Mutex::new(file), path, side: recipe.size, key, there, refused })
     }
 
     /// Rows and columns of each image.
@@ -132,19 +214,38 @@ impl Cache {
 
 /// Where the first image begins.
 fn pixels_at(images: usize) -> u64 {
-    HEADER + images as u64
+    entry_at(images)
 }
 
-fn key(set: &TrainingSet, recipe: &Recipe) -> [u8; 32] {
+/// Where the entry of an image begins.
+fn entry_at(image: usize) -> u64 {
+    HEADER + (image * ENTRY) as u64
+}
+
+/// Identifies the list of images and how they are prepared.
+fn set_key(set: &TrainingSet, recipe: &Recipe) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(format!("squares {VERSION}\n{}\n{}\n", recipe.hash(), set.samples.len()));
     for sample in &set.samples {
-        let size = std::fs::metadata(&sample.file).map_or_else(|_| "absent".to_owned(), |m| m.len().to_string());
-        hash.update(format!("{}\t{size}\n", sample.id));
+        hash.update(format!("{}\n", sample.id));
     }
     let mut key = [0; 32];
     key.copy_from_slice(&hash.finalize());
     key
+}
+
+/// Identifies the pixels: as [`set_key`], with the content of every image that is there.
+fn content_key(set_key: &[u8; 32], entries: &[Entry]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(set_key);
+    for entry in entries {
+        let there = entry.state == THERE;
+        hash.update([u8::from(there)]);
+        if there {
+            hash.update(entry.sha256);
+        }
+    }
+    to_hex(&hash.finalize())
 }
 
 fn header(images: usize, side: usize, key: &[u8; 32]) -> Vec<u8> {
@@ -156,71 +257,121 @@ fn header(images: usize, side: usize, key: &[u8; 32]) -> Vec<u8> {
     bytes
 }
 
-/// The state of each image, if the file is the one that is meant and whole.
-fn read_states(file: &mut File, images: usize, side: usize, key: &[u8; 32]) -> std::io::Result<Option<Vec<u8>>> {
+/// What is known of each image, if the file is the one that is meant and whole.
+fn read_entries(file: &mut File, images: usize, side: usize, key: &[u8; 32]) -> std::io::Result<Option<Vec<Entry>>> {
     let wanted = header(images, side, key);
     if file.metadata()?.len() != pixels_at(images) + (images * side * side) as u64 {
         return Ok(None);
     }
-    let mut found = vec![0; wanted.len() + images];
+    let mut found = vec![0; wanted.len() + images * ENTRY];
     file.seek(SeekFrom::Start(0))?;
     file.read_exact(&mut found)?;
-    Ok((found[..wanted.len()] == wanted[..]).then(|| found.split_off(wanted.len())))
+    let (head, entries) = found.split_at(wanted.len());
+    Ok((head == wanted).then(|| entries.chunks_exact(ENTRY).map(Entry::parse).collect()))
 }
 
-/// Fills the file, going on with what an earlier build left, and gives the images that cannot be read.
+/// Fills the file, going on with what is there, and gives all entries and the images that cannot be read.
 fn grow(
     path: &Path,
     set: &TrainingSet,
     recipe: &Recipe,
     key: &[u8; 32],
     progress: &dyn Fn(usize, usize),
-) -> Result<Vec<Refused>> {
+) -> Result<(Vec<Entry>, Vec<Refused>)> {
     let failed = PretrainError::io(path);
     let (images, side) = (set.samples.len(), recipe.size);
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     let mut file = opened.map_err(&failed)?;
-    let mut states = match read_states(&mut file, images, side, key).map_err(&failed)? {
-        Some(states) => states,
+    let mut entries = match read_entries(&mut file, images, side, key).map_err(&failed)? {
+        Some(entries) => entries,
         None => {
             file.set_len(0).map_err(&failed)?;
             file.seek(SeekFrom::Start(0)).map_err(&failed)?;
             file.write_all(&header(images, side, key)).map_err(&failed)?;
             file.set_len(pixels_at(images) + (images * side * side) as u64).map_err(&failed)?;
-            vec![0; images]
+            vec![Entry::default(); images]
         }
     };
     let mut refused = Vec::new();
     for start in (0..images).step_by(CHUNK) {
         let end = (start + CHUNK).min(images);
-        let squares: Vec<std::result::Result<Vec<u8>, String>> = (start..end)
-            .into_par_iter()
-            .map(|i| if states[i] == THERE { Ok(Vec::new()) } else { square(&set.samples[i].file, recipe) })
-            .collect();
-        for (i, square) in (start..end).zip(squares) {
-            match square {
-                Ok(pixels) if pixels.is_empty() => {}
-                Ok(pixels) => {
-                    file.seek(SeekFrom::Start(pixels_at(images) + (i * side * side) as u64)).map_err(&failed)?;
-                    file.write_all(&pixels).map_err(&failed)?;
-                    states[i] = THERE;
-                }
-                Err(reason) => refused.push(Refused { id: set.samples[i].id.clone(), reason }),
-            }
+        let renewed: Vec<Renewed> =
+            (start..end).into_par_iter().map(|i| renew(&set.samples[i].file, &entries[i], recipe)).collect();
+        // What is about to be written over must not be vouched for, should it end halfway.
+        let doubtful = |i: usize| entries[i].state == THERE && renewed[i - start].pixels.is_some();
+        for i in (start..end).filter(|&i| doubtful(i)) {
+            file.seek(SeekFrom::Start(entry_at(i))).map_err(&failed)?;
+            file.write_all(&Entry::default().bytes()).map_err(&failed)?;
         }
-        // Pixels reach the disk before the states that vouch for them.
-        file.sync_data().map_err(&failed)?;
-        file.seek(SeekFrom::Start(HEADER + start as u64)).map_err(&failed)?;
-        file.write_all(&states[start..end]).map_err(&failed)?;
+        if (start..end).any(doubtful) {
+            file.sync_data().map_err(&failed)?;
+        }
+        let mut changed = false;
+        for (i, new) in (start..end).zip(renewed) {
+            if let Some(pixels) = new.pixels {
+                file.seek(SeekFrom::Start(pixels_at(images) + (i * side * side) as u64)).map_err(&failed)?;
+                file.write_all(&pixels).map_err(&failed)?;
+            }
+            if let Some(reason) = new.refused {
+                refused.push(Refused { id: set.samples[i].id.clone(), reason });
+            }
+            changed |= entries[i] != new.entry;
+            entries[i] = new.entry;
+        }
+        if changed {
+            // Pixels reach the disk before the entries that vouch for them.
+            file.sync_data().map_err(&failed)?;
+            file.seek(SeekFrom::Start(entry_at(start))).map_err(&failed)?;
+            let bytes: Vec<u8> = entries[start..end].iter().flat_map(Entry::bytes).collect();
+            file.write_all(&bytes).map_err(&failed)?;
+        }
         progress(end, images);
     }
     file.sync_all().map_err(&failed)?;
-    Ok(refused)
+    Ok((entries, refused))
 }
 
-/// One image through the recipe, in 8 bits.
-fn square(file: &Path, recipe: &Recipe) -> std::result::Result<Vec<u8>, String> {
-    let decoded = image::read_with(file, &recipe.pixels).map_err(|e| e.to_string())?;
+/// What looking at a file again gave.
+struct Renewed {
+    entry: Entry,
+    /// If they have to be written.
+    pixels: Option<Vec<u8>>,
+    /// Why it cannot be used.
+    refused: Option<String>,
+}
+
+/// Reads a file that is not known or has another size or time, and decodes it if its content is not the known one.
+fn renew(file: &Path, known: &Entry, recipe: &Recipe) -> Renewed {
+    // Before the file is read: one that changes meanwhile is read again at the next start.
+    let stamp = Stamp::of(file);
+    let kept = known.state == THERE;
+    if kept && known.stamp == stamp {
+        return Renewed { entry: *known, pixels: None, refused: None };
+    }
+    let refused = |sha256: [u8; 32], reason: String| Renewed {
+        entry: Entry { state: REFUSED, stamp, sha256 },
+        pixels: None,
+        refused: Some(reason),
+    };
+    let bytes = match image::read_bytes(file) {
+        Ok(bytes) => bytes,
+        Err(e) => return refused([0; 32], e.to_string()),
+    };
+    let mut sha256 = [0; 32];
+    sha256.copy_from_slice(&Sha256::digest(&bytes));
+    let entry = Entry { state: THERE, stamp, sha256 };
+    if kept && known.sha256 == sha256 {
+        return Renewed { entry, pixels: None, refused: None };
+    }
+    match square(&bytes, recipe) {
+        Ok(pixels) => Renewed { entry, pixels: Some(pixels), refused: None },
+        Err(reason) => refused(sha256, reason),
+    }
+}
+
+/// The content of one image file through the recipe, in 8 bits.
+fn square(bytes: &[u8], recipe: &Recipe) -> std::result::Result<Vec<u8>, String> {
+    let decoded = image::decode_with(bytes, &recipe.pixels).map_err(|e| e.to_string())?;
     let grey = recipe.prepare(&decoded.radiograph).grey;
     Ok(grey.iter().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect())
 }
@@ -236,82 +387,4 @@ fn read_refused(list: &Path) -> Result<Vec<Refused>> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::super::set::{Cell, Sample};
-    use super::*;
-    use ::image::GrayImage;
-
-    /// `count` films of 40 x 40 pixels: labels alternate, and positive films are brighter below.
-    pub(in super::super) fn films(folder: &Path, count: usize) -> TrainingSet {
-        let samples = (0..count).map(|i| {
-            let positive = i % 2 == 1;
-            let film = GrayImage::from_fn(40, 40, |x, y| {
-                let noise = (x as usize * 7 + y as usize * 13 + i * 29) % 40;
-                let step = if (y < 20) == positive { 0 } else { 150 };
-                ::image::Luma([(noise + step) as u8])
-            });
-            let id = format!("{i}.png");
-            film.save(folder.join(&id)).expect("written");
-            let cells = vec![if positive { Cell::Positive } else { Cell::Negative }];
-            Sample { file: folder.join(&id), id, patient: format!("p{i}"), part: None, cells }
-        });
-        TrainingSet {
-            name: "films".into(),
-            labels: vec!["Bright".into()],
-            samples: samples.collect(),
-            notes: Vec::new(),
-        }
-    }
-
-    fn recipe(size: usize) -> Recipe {
-        Recipe { size, ..Recipe::default() }
-    }
-
-    #[test]
-    fn pixels_are_the_recipes_and_a_second_opening_decodes_nothing() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut set = films(folder.path(), 5);
-        set.samples[3].file = folder.path().join("absent.png");
-        let place = folder.path().join("cache");
-        let cache = Cache::open(&place, &set, &recipe(32), &|_, _| {}).expect("made");
-        assert_eq!(cache.there(), [true, true, true, false, true]);
-        assert_eq!(cache.refused().iter().map(|r| r.id.as_str()).collect::<Vec<_>>(), ["3.png"]);
-        let mut pixels = vec![0; 32 * 32];
-        cache.read(4, &mut pixels).expect("read");
-        let decoded = image::read_with(&set.samples[4].file, &recipe(32).pixels).expect("decoded");
-        let grey = recipe(32).prepare(&decoded.radiograph).grey;
-        assert!(pixels.iter().zip(&grey).all(|(&p, &g)| (f32::from(p) / 255.0 - g).abs() <= 0.5 / 255.0 + 1e-6));
-        let again = Cache::open(&place, &set, &recipe(32), &|_, _| panic!("nothing to decode")).expect("opened");
-        assert_eq!((again.refused(), again.key()), (cache.refused(), cache.key()));
-        let other = Cache::open(&place, &set, &recipe(40), &|_, _| {}).expect("made");
-        assert_ne!(other.key(), cache.key());
-    }
-
-    #[test]
-    fn a_killed_build_goes_on_and_gives_the_same_file() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let set = films(folder.path(), 3);
-        let whole = Cache::open(&folder.path().join("a"), &set, &recipe(32), &|_, _| {}).expect("made");
-        let bytes = std::fs::read(&whole.path).expect("read");
-        // As if killed after the first image.
-        let place = folder.path().join("b");
-        std::fs::create_dir(&place).expect("made");
-        let mut part = bytes.clone();
-        let (states, pixels) = (HEADER as usize, HEADER as usize + 3);
-        part[states + 1] = 0;
-        part[states + 2] = 0;
-        part[pixels + 1024..].fill(0);
-        std::fs::write(place.join(format!("squares-{}.part", &whole.key()[..16])), &part).expect("written");
-        let resumed = Cache::open(&place, &set, &recipe(32), &|_, _| {}).expect("finished");
-        assert!(std::fs::read(&resumed.path).expect("read") == bytes);
-        // A part of another length is made anew.
-        let place = folder.path().join("c");
-        std::fs::create_dir(&place).expect("made");
-        std::fs::write(place.join(format!("squares-{}.part", &whole.key()[..16])), &bytes[..70]).expect("written");
-        let anew = Cache::open(&place, &set, &recipe(32), &|_, _| {}).expect("made");
-        assert!(std::fs::read(&anew.path).expect("read") == bytes);
-        std::fs::write(&anew.path, &bytes[..70]).expect("written");
-        let error = Cache::open(&place, &set, &recipe(32), &|_, _| {}).expect_err("damaged").to_string();
-        assert!(error.contains("remove it"), "{error}");
-    }
-}
+pub(super) mod tests;

@@ -44,7 +44,7 @@ pub struct Place {
     pub epoch: usize,
     /// The next batch within it, from 0.
     pub batch: usize,
-    /// Updates of this epoch so far: batches that teach something.
+    /// Updates of this epoch so far: those whose batches teach something.
     pub taken: usize,
     /// Sum of their losses.
     pub loss: f64,

@@ -3,6 +3,7 @@
 //! Both depend on the seed and on names, never on the order of rows or threads (design rules 1 and 3).
 
 use super::set::{Part, TrainingSet};
+use super::targets::Targets;
 use chestnut_stats::random::Stream;
 use std::collections::BTreeMap;
 
@@ -57,6 +58,49 @@ pub fn deal(set: &TrainingSet, usable: &[bool], share: f64, seed: u64) -> Dealt 
 pub fn batches(rows: &[usize], size: usize, seed: u64, epoch: usize) -> Vec<Vec<usize>> {
     let mut order = rows.to_vec();
     Stream::keyed(seed, "pretrain order").child(epoch as u64).shuffle(&mut order);
+    cut(&order, size)
+}
+
+/// The batches of an epoch in which labels are seen about equally often: as many draws, with replacement, as there are
+/// rows. Each draw takes one of the groups with equal chance, then one of its images with equal chance. The groups are
+/// the positives of each label that has any, and the images that are positive for none; so with G groups an image is
+/// drawn with probability (1 / G) times the sum of 1 / size over the groups that it is in (class-aware sampling; Shen,
+/// Lin and Huang 2016). A label that often comes along with others is still seen more than 1 / G of the time.
+///
+/// A target above 0.5 that teaches is a positive. Draws depend on seed and epoch.
+#[must_use]
+pub fn balanced(rows: &[usize], targets: &Targets, size: usize, seed: u64, epoch: usize) -> Vec<Vec<usize>> {
+    let groups = groups(rows, targets);
+    if groups.is_empty() {
+        return Vec::new();
+    }
+    let mut draw = Stream::keyed(seed, "pretrain balance").child(epoch as u64);
+    let drawn: Vec<usize> = rows
+        .iter()
+        .map(|_| {
+            let group = &groups[draw.below(groups.len())];
+            group[draw.below(group.len())]
+        })
+        .collect();
+    cut(&drawn, size)
+}
+
+/// The positives of each label, then the rows that are positive for none; none of the groups is empty.
+fn groups(rows: &[usize], targets: &Targets) -> Vec<Vec<usize>> {
+    let positive = |row: usize, label: usize| {
+        let at = row * targets.outputs + label;
+        targets.weights[at] > 0.0 && targets.values[at] > 0.5
+    };
+    let of = |is: &dyn Fn(usize) -> bool| -> Vec<usize> { rows.iter().copied().filter(|&row| is(row)).collect() };
+    let mut groups: Vec<Vec<usize>> =
+        (0..targets.outputs).map(|label| of(&|row: usize| positive(row, label))).collect();
+    groups.push(of(&|row: usize| !(0..targets.outputs).any(|label| positive(row, label))));
+    groups.retain(|group| !group.is_empty());
+    groups
+}
+
+/// Cuts an order into batches.
+fn cut(order: &[usize], size: usize) -> Vec<Vec<usize>> {
     let mut all: Vec<Vec<usize>> = order.chunks(size.max(1)).map(<[usize]>::to_vec).collect();
     if all.len() > 1 && all.last().is_some_and(|last| last.len() == 1) {
         all.pop();
@@ -102,6 +146,42 @@ mod tests {
         set.samples[2].part = Some(Part::Validation);
         let dealt = deal(&set, &[true; 4], 0.5, 0);
         assert_eq!((dealt.train, dealt.validation), (vec![0, 1, 3], vec![2]));
+    }
+
+    #[test]
+    fn rare_labels_are_drawn_as_often_as_common_ones() {
+        // Of 1000 images 10 have A, 500 have B, of which 5 have both, and one cell of A is unknown.
+        let outputs = 2;
+        let (mut values, mut weights) = (vec![0.0; 2000], vec![1.0; 2000]);
+        (0..10).for_each(|i| values[i * outputs] = 1.0);
+        (5..505).for_each(|i| values[i * outputs + 1] = 0.7);
+        (values[999 * outputs], weights[999 * outputs]) = (1.0, 0.0);
+        let targets = Targets { outputs, values, weights, truth: vec![None; 2000] };
+        let rows: Vec<usize> = (0..1000).collect();
+        let epoch = |seed: u64, epoch: usize| balanced(&rows, &targets, 64, seed, epoch);
+        let first = epoch(1, 0);
+        assert_eq!(first.iter().map(Vec::len).sum::<usize>(), 1000);
+        assert_eq!((&first, first[0].len()), (&epoch(1, 0), 64));
+        assert!(first != epoch(1, 1) && first != epoch(2, 0));
+        let all: Vec<usize> = (0..100).flat_map(|e| epoch(1, e).concat()).collect();
+        let share = |is: &dyn Fn(usize) -> bool| all.iter().filter(|&&r| is(r)).count() as f64 / all.len() as f64;
+        // A third each, and what the others' draws bring along: 5 of the 500 have A, half of the 10 have B.
+        let expected = [(1.0 + 5.0 / 500.0) / 3.0, (1.0 + 0.5) / 3.0, 1.0 / 3.0];
+        let found = [share(&|r: usize| r < 10), share(&|r: usize| (5..505).contains(&r)), share(&|r: usize| r >= 505)];
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 0.01, "{found} for {expected}");
+        }
+        // An image's own share is the sum over its groups.
+        assert!((share(&|r: usize| r == 7) - (1.0 / 10.0 + 1.0 / 500.0) / 3.0).abs() < 0.003);
+        assert!(all.contains(&999), "an unknown cell is no positive");
+    }
+
+    #[test]
+    fn a_label_without_positives_is_no_group() {
+        let targets =
+            Targets { outputs: 2, values: vec![1.0, 0.0, 1.0, 0.0], weights: vec![1.0; 4], truth: vec![None; 4] };
+        assert_eq!(groups(&[0, 1], &targets), [vec![0, 1]]);
+        assert!(balanced(&[], &targets, 2, 0, 0).is_empty());
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod train;
 pub use checkpoint::{EpochRecord, Place};
 pub use error::{PretrainError, Result};
 pub use publish::{Publication, publish};
-pub use settings::{MAX_BATCH, MAX_EPOCHS, Settings};
+pub use settings::{MAX_BATCH, MAX_EPOCHS, MAX_UPDATE, Settings};
 pub use start::{BACKBONE, Start};
 
 use crate::cohort::table::to_csv;
@@ -32,7 +32,7 @@ use crate::fs::{create_writable_folder, to_hex, write_atomic};
 use crate::image::recipe::{Recipe, Standardisation};
 use cache::{Cache, Refused};
 use chestnut_train::{Learner, TrainError, Trained, Update};
-use chestnut_zoo::read::safetensors::{META_ARCHITECTURE, META_HEAD, META_STANDARDISATION};
+use chestnut_zoo::read::safetensors::{META_ARCHITECTURE, META_CONDITIONAL, META_HEAD, META_STANDARDISATION};
 use chestnut_zoo::{Graph, Head, Weights};
 use crop::{Crop, Template};
 use feed::Data;
@@ -314,12 +314,18 @@ fn check_missing(request: &Request, missing: &[Refused]) -> Result<()> {
 
 /// What the best weights say about themselves, so that they are a source for the model store.
 fn metadata(graph: &Graph, settings: &Settings) -> Result<BTreeMap<String, String>> {
-    let head = serde_json::to_string(&Head::sigmoid(settings.labels.clone()));
-    Ok(BTreeMap::from([
+    let json = |text: serde_json::Result<String>| text.map_err(|e| PretrainError::Request(e.to_string()));
+    let head = json(serde_json::to_string(&Head::sigmoid(settings.labels.clone())))?;
+    let mut metadata = BTreeMap::from([
         (META_ARCHITECTURE.to_owned(), graph.name.clone()),
-        (META_HEAD.to_owned(), head.map_err(|e| PretrainError::Request(e.to_string()))?),
+        (META_HEAD.to_owned(), head),
         (META_STANDARDISATION.to_owned(), settings.standardisation.clone()),
-    ]))
+    ]);
+    let tree = targets::named_parents(&settings.labels);
+    if settings.policies.conditional && !tree.is_empty() {
+        metadata.insert(META_CONDITIONAL.to_owned(), json(serde_json::to_string(&tree))?);
+    }
+    Ok(metadata)
 }
 
 /// Sentences for the record: data, parts, preprocessing, result.

@@ -17,6 +17,8 @@ use serde_json::Value;
 pub const MAX_EPOCHS: usize = 10_000;
 /// Most images of a batch.
 pub const MAX_BATCH: usize = 4096;
+/// Most images of an update: all its batches wait for it in memory.
+pub const MAX_UPDATE: usize = 16_384;
 
 /// A training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,10 +47,16 @@ pub struct Settings {
     pub policies: Policies,
     /// Whether positive terms weigh by their rarity.
     pub positive_weights: bool,
+    /// Whether each epoch draws images so that all labels' positives are seen about equally often ([`super::deal`]).
+    #[serde(default)]
+    pub balanced: bool,
     /// Share of the images to judge by, where the table has no split of its own.
     pub validation: f64,
-    /// Images per update.
+    /// Images that the network sees at a time.
     pub batch: usize,
+    /// Batches per update (gradient accumulation).
+    #[serde(default = "one")]
+    pub accumulate: usize,
     /// Epochs at most.
     pub epochs: usize,
     /// Epochs without a better validation AUC before it stops.
@@ -77,6 +85,14 @@ impl Settings {
         }
         if !(1..=MAX_BATCH).contains(&self.batch) {
             return Err(format!("--batch is {}; give 1 to {MAX_BATCH}", self.batch));
+        }
+        let most = MAX_UPDATE / self.batch;
+        if !(1..=most).contains(&self.accumulate) {
+            let (accumulate, batch) = (self.accumulate, self.batch);
+            return Err(format!("--accumulate is {accumulate}; with batches of {batch} images give 1 to {most}"));
+        }
+        if self.balanced && self.positive_weights {
+            return Err("--balanced and --positive-weights both make up for rare labels; give one of them".into());
         }
         if !(self.schedule.rate > 0.0 && self.schedule.rate <= 1.0) {
             return Err(format!("--rate is {}; give a number above 0 and up to 1", self.schedule.rate));
@@ -126,6 +142,11 @@ impl Settings {
     }
 }
 
+/// Batches per update where a checkpoint does not say.
+fn one() -> usize {
+    1
+}
+
 /// JSON of at most 120 characters.
 fn short(value: &Value) -> String {
     const LONGEST: usize = 120;
@@ -160,8 +181,10 @@ pub(super) mod tests {
                 conditional: false,
             },
             positive_weights: false,
+            balanced: false,
             validation: 0.1,
             batch: 3,
+            accumulate: 1,
             epochs: 4,
             patience: 4,
             schedule: Schedule { rate: 0.5, shape: Shape::Steps { factor: 0.5 }, warm_up: 2 },
@@ -195,9 +218,16 @@ pub(super) mod tests {
         s.check().expect("valid");
         let text = serde_json::to_string(&s).expect("JSON");
         assert_eq!(serde_json::from_str::<Settings>(&text).expect("valid"), s);
+        // A checkpoint from before these settings existed.
+        let old = text.replace("\"accumulate\":1,", "").replace("\"balanced\":false,", "");
+        assert!(old.len() < text.len());
+        assert_eq!(serde_json::from_str::<Settings>(&old).expect("valid"), s);
         for (bad, says) in [
             (Settings { epochs: 0, ..s.clone() }, "--epochs"),
             (Settings { batch: 0, ..s.clone() }, "--batch"),
+            (Settings { accumulate: 0, ..s.clone() }, "--accumulate"),
+            (Settings { batch: 64, accumulate: 257, ..s.clone() }, "give 1 to 256"),
+            (Settings { balanced: true, positive_weights: true, ..s.clone() }, "--balanced"),
             (Settings { ema: Some(1.0), ..s.clone() }, "--ema"),
             (Settings { validation: f64::NAN, ..s.clone() }, "--validation"),
             (Settings { schedule: Schedule { rate: -1.0, ..s.schedule }, ..s.clone() }, "--rate"),

@@ -7,6 +7,7 @@
 use super::set::{Cell, TrainingSet};
 use chestnut_stats::random::{Stream, fnv1a};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Largest weight of a positive term: a label with five positives must not drown the others.
 pub const MAX_POSITIVE_WEIGHT: f32 = 50.0;
@@ -73,6 +74,13 @@ pub fn parents(labels: &[String]) -> Vec<Option<usize>> {
         .iter()
         .map(|label| PARENTS.iter().find(|&&(child, _)| child == label).and_then(|&(_, parent)| place(parent)))
         .collect()
+}
+
+/// The same by name, child to parent, without the roots: what the record of a conditionally trained network says.
+#[must_use]
+pub fn named_parents(labels: &[String]) -> BTreeMap<String, String> {
+    let pairs = labels.iter().zip(parents(labels));
+    pairs.filter_map(|(child, parent)| Some((child.clone(), labels[parent?].clone()))).collect()
 }
 
 /// What to learn and what to judge by, `[image][label]`.
@@ -239,6 +247,9 @@ mod tests {
         assert_eq!(parents[7], Some(6), "pneumonia is a consolidation");
         assert_eq!(parents[6], Some(3), "which is an opacity");
         assert_eq!(parents[13], None);
+        let named = named_parents(&CHEXPERT_14.map(str::to_owned));
+        assert_eq!((named.len(), named["Pneumonia"].as_str()), (6, "Consolidation"));
+        assert!(named_parents(&["Pneumonia".to_owned(), "Edema".to_owned()]).is_empty(), "no parent is there");
         let mut cells = [Cell::Negative; 14];
         cells[7] = Cell::Positive;
         let set = set(&CHEXPERT_14, &[&cells, &[Cell::Negative; 14]]);

@@ -82,24 +82,41 @@ impl Run<'_> {
 
     fn epoch(&self, learner: &mut dyn Learner, going: &mut Going) -> Result<()> {
         let (s, epoch, first) = (self.settings, going.place.epoch, going.place.batch);
-        let batches = deal::batches(&self.data.train, s.batch, s.seed, epoch);
+        let (train, targets) = (&self.data.train, &self.data.targets);
+        let batches = if s.balanced {
+            deal::balanced(train, targets, s.batch, s.seed, epoch)
+        } else {
+            deal::batches(train, s.batch, s.seed, epoch)
+        };
         let past = aucs(&going.place.history);
-        let rate_of = |batch: usize| s.schedule.at(epoch, s.epochs, batch, batches.len(), &past);
+        let updates = batches.len().div_ceil(s.accumulate);
+        let rate_of = |batch: usize| s.schedule.at(epoch, s.epochs, batch / s.accumulate, updates, &past);
         let moves = Moves { augment: &s.augment, seed: s.seed, epoch };
         let (clock, mut images) = (Instant::now(), 0);
+        let mut waiting: Vec<Made> = Vec::with_capacity(s.accumulate);
         self.data.feed(batches.get(first..).unwrap_or(&[]), Some(moves), self.workers, &mut |i, made| {
             let (batch, rate) = (first + i, rate_of(first + i));
+            let last = batch + 1 == batches.len();
+            images += made.rows.len();
+            // A batch without a known label teaches nothing, and would only move the running statistics.
             if made.weights.iter().any(|&w| w > 0.0) {
-                let loss = self.update(learner, going, &made, rate, batch)?;
+                waiting.push(made);
+            }
+            // The place in the run moves by whole updates, so a checkpoint never falls between the batches of one.
+            if !last && !(batch + 1).is_multiple_of(s.accumulate) {
+                return Ok(());
+            }
+            if !waiting.is_empty() {
+                let loss = self.update(learner, going, &waiting, rate, batch)?;
                 going.place.loss += loss;
                 going.place.taken += 1;
+                waiting.clear();
             }
-            going.place.batch = batch + 1;
-            images += made.rows.len();
+            let before = std::mem::replace(&mut going.place.batch, batch + 1);
+            let passed = |every: usize| (batch + 1) / every > before / every;
             let speed = images as f64 / clock.elapsed().as_secs_f64().max(1e-9);
             let mean = going.place.loss / going.place.taken.max(1) as f64;
-            let last = batch + 1 == batches.len();
-            if last || (batch + 1).is_multiple_of(LOG_EVERY) {
+            if last || passed(LOG_EVERY) {
                 going.journal.line(&json!({
                     "epoch": epoch + 1, "batch": batch + 1, "batches": batches.len(), "rate": rate, "mean_loss": mean,
                     "images_per_second": (speed * 10.0).round() / 10.0,
@@ -116,7 +133,7 @@ impl Run<'_> {
                 images_per_second: speed,
                 seconds_left: (left * s.batch) as f64 / speed,
             });
-            let due = (batch + 1).is_multiple_of(self.every.batches.max(1)) || going.saved.elapsed() >= self.every.time;
+            let due = passed(self.every.batches.max(1)) || going.saved.elapsed() >= self.every.time;
             if due && !last {
                 self.save(learner, going)?;
             }
@@ -125,19 +142,23 @@ impl Run<'_> {
         self.close_epoch(learner, going, rate_of(batches.len().saturating_sub(1)), clock)
     }
 
-    /// One update and the running average of the weights; gives the loss.
+    /// One update from the batches `made`, of which `batch` is the last, and the running average of the weights; gives
+    /// the loss.
     fn update(
         &self,
         learner: &mut dyn Learner,
         going: &mut Going,
-        made: &Made,
+        made: &[Made],
         rate: f64,
         batch: usize,
     ) -> Result<f64> {
         let size = self.data.size;
-        let (images, targets, weights) = (&made.images, &made.targets, &made.weights);
-        let input = Batch { images, height: size, width: size, targets, weights };
-        let loss = match learner.step(&input, rate) {
+        let input = made.iter().map(|m| {
+            let (images, targets, weights) = (&m.images[..], &m.targets[..], &m.weights[..]);
+            Batch { images, height: size, width: size, targets, weights }
+        });
+        let input: Vec<Batch<'_>> = input.collect();
+        let loss = match learner.step_many(&input, rate) {
             Ok(loss) if loss.is_finite() => loss,
             Ok(_) | Err(TrainError::NotFinite { .. }) => return Err(self.not_finite(going, made, batch)?),
             Err(e) => return Err(e.into()),
@@ -152,8 +173,8 @@ impl Run<'_> {
     }
 
     /// Says which batch it was; the images are all in the log.
-    fn not_finite(&self, going: &mut Going, made: &Made, batch: usize) -> Result<PretrainError> {
-        let names: Vec<&str> = made.rows.iter().map(|&row| self.data.ids[row].as_str()).collect();
+    fn not_finite(&self, going: &mut Going, made: &[Made], batch: usize) -> Result<PretrainError> {
+        let names: Vec<&str> = made.iter().flat_map(|m| &m.rows).map(|&row| self.data.ids[row].as_str()).collect();
         let (epoch, step) = (going.place.epoch + 1, going.place.step);
         going.journal.line(&json!({
             "event": "the loss is not finite", "epoch": epoch, "batch": batch + 1, "updates": step, "images": names,
@@ -253,181 +274,4 @@ fn blend(average: &mut Weights, weights: &Weights, decay: f32) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::feed::tests::data;
-    use super::super::settings::tests::settings;
-    use super::*;
-    use chestnut_zoo::Tensor;
-    use std::cell::RefCell;
-    use std::path::PathBuf;
-    use std::time::Duration;
-
-    /// Logistic regression on the mean of the lower half less that of the upper half, by gradient descent with momentum.
-    struct Simple {
-        state: State,
-        /// Fails before this many more updates.
-        lives: usize,
-        nan_at: Option<u64>,
-    }
-
-    impl Simple {
-        fn new() -> Self {
-            let tensor = |v: f32| Tensor { shape: vec![2], data: vec![v, 0.0] };
-            let named = |v: f32| Weights::from([("head.0.kernel".to_owned(), tensor(v))]);
-            let state = State { weights: named(0.1), mean: named(0.0), square: Weights::new(), step: 0 };
-            Self { state, lives: usize::MAX, nan_at: None }
-        }
-
-        fn features(images: &[f32], pixels: usize) -> Vec<f32> {
-            let half = pixels * 3 / 2;
-            let mean = |v: &[f32]| v.iter().sum::<f32>() / v.len() as f32;
-            images.chunks_exact(pixels * 3).map(|i| mean(&i[half..]) - mean(&i[..half])).collect()
-        }
-    }
-
-    impl Learner for Simple {
-        fn step(&mut self, batch: &Batch<'_>, rate: f64) -> std::result::Result<f64, TrainError> {
-            if self.lives == 0 {
-                return Err(TrainError::Device("killed".into()));
-            }
-            self.lives -= 1;
-            if self.nan_at == Some(self.state.step) {
-                return Err(TrainError::NotFinite { step: self.state.step });
-            }
-            let x = Self::features(batch.images, batch.height * batch.width);
-            let (mut loss, mut gradient) = (0.0, [0.0_f32; 2]);
-            let w = self.state.weights["head.0.kernel"].data.clone();
-            for (&x, (&t, &weight)) in x.iter().zip(batch.targets.iter().zip(batch.weights)) {
-                let p = 1.0 / (1.0 + (-(w[0] * x + w[1])).exp());
-                loss -= f64::from(weight * (t * p.ln() + (1.0 - t) * (1.0 - p).ln()));
-                gradient[0] += weight * (p - t) * x;
-                gradient[1] += weight * (p - t);
-            }
-            let count = batch.weights.iter().sum::<f32>();
-            let mean = &mut self.state.mean.get_mut("head.0.kernel").expect("there").data;
-            let weights = &mut self.state.weights.get_mut("head.0.kernel").expect("there").data;
-            for ((w, m), g) in weights.iter_mut().zip(mean).zip(gradient) {
-                *m = 0.9 * *m + g / count;
-                *w -= rate as f32 * *m;
-            }
-            self.state.step += 1;
-            Ok(loss / f64::from(count))
-        }
-
-        fn logits(&mut self, images: &[f32], height: usize, width: usize) -> std::result::Result<Vec<f32>, TrainError> {
-            let w = &self.state.weights["head.0.kernel"].data;
-            Ok(Self::features(images, height * width).into_iter().map(|x| w[0] * x + w[1]).collect())
-        }
-
-        fn state(&mut self) -> std::result::Result<State, TrainError> {
-            Ok(self.state.clone())
-        }
-
-        fn restore(&mut self, state: &State) -> std::result::Result<(), TrainError> {
-            self.state = state.clone();
-            Ok(())
-        }
-    }
-
-    struct Place {
-        _folder: tempfile::TempDir,
-        data: Data,
-        out: PathBuf,
-    }
-
-    impl Place {
-        fn new() -> Self {
-            let folder = tempfile::tempdir().expect("a temporary folder");
-            let data = data(folder.path());
-            let out = folder.path().join("run");
-            std::fs::create_dir(&out).expect("made");
-            Self { data, out, _folder: folder }
-        }
-
-        fn run(&self, learner: &mut Simple, settings: &Settings, every: usize) -> Result<Vec<EpochRecord>> {
-            let every = Every { batches: every, time: Duration::from_secs(3600) };
-            let metadata = BTreeMap::new();
-            let (folder, data) = (self.out.as_path(), &self.data);
-            Run { data, settings, folder, metadata: &metadata, workers: 2, every, report: &|_| {} }.go(learner)
-        }
-
-        fn bytes(&self, name: &str) -> Vec<u8> {
-            std::fs::read(self.out.join(name)).expect(name)
-        }
-    }
-
-    #[test]
-    fn a_run_killed_again_and_again_ends_in_the_same_bits() {
-        let whole = Place::new();
-        let mut learner = Simple::new();
-        let history = whole.run(&mut learner, &settings(), 1000).expect("trains");
-        assert_eq!(history.len(), 4);
-        assert!(history[3].loss < history[0].loss, "{history:?}");
-        assert_eq!(history[3].auc, Some(1.0), "bright below is easy to tell");
-        for (lives, every) in [(1, 1), (2, 1), (4, 2), (5, 1000)] {
-            let killed = Place::new();
-            let mut kills = 0;
-            let resumed = loop {
-                // Each start is a new process: nothing but the files is left.
-                let mut learner = Simple { lives, ..Simple::new() };
-                match killed.run(&mut learner, &settings(), every) {
-                    Ok(history) => break history,
-                    Err(e) => assert_eq!(e.to_string(), "killed"),
-                }
-                kills += 1;
-                assert!(kills < 50, "no progress with {lives} updates a life");
-            };
-            assert!(kills > 1, "{kills} kills");
-            assert_eq!(resumed, history);
-            assert!(killed.bytes(BEST_FILE) == whole.bytes(BEST_FILE), "the best weights");
-            let last = |p: &Place| Checkpoint::read(&p.out.join(LAST_FILE), &settings()).expect("whole");
-            let (a, b) = (last(&killed), last(&whole));
-            assert_eq!((a.state, a.average, a.place.history), (b.state, b.average, b.place.history));
-        }
-        // The log of the last run has each line once.
-        let text = String::from_utf8(whole.bytes(LOG_FILE)).expect("text");
-        assert_eq!(text.lines().filter(|l| l.contains("validation_auc")).count(), 4);
-        assert!(String::from_utf8(whole.bytes(CURVE_FILE)).expect("text").contains("</svg>"));
-    }
-
-    #[test]
-    fn a_loss_that_is_not_finite_keeps_the_checkpoint_and_names_the_batch() {
-        let place = Place::new();
-        let mut learner = Simple { nan_at: Some(4), ..Simple::new() };
-        let error = place.run(&mut learner, &settings(), 1).expect_err("stops");
-        let PretrainError::NotFinite { epoch, batch, step, images } = &error else { panic!("{error}") };
-        assert_eq!((*epoch, *batch, *step), (2, 2, 4), "three batches an epoch");
-        assert_eq!(images.matches(".png").count(), 3);
-        let kept = Checkpoint::read(&place.out.join(LAST_FILE), &settings()).expect("whole");
-        assert_eq!((kept.place.epoch, kept.place.batch, kept.state.step), (1, 1, 4));
-        assert!(String::from_utf8(place.bytes(LOG_FILE)).expect("text").contains("not finite"));
-    }
-
-    #[test]
-    fn it_stops_when_the_auc_does_not_rise_and_says_what_it_does() {
-        let place = Place::new();
-        let patient = Settings { epochs: 30, patience: 2, ..settings() };
-        let seen = RefCell::new(Vec::new());
-        let every = Every { batches: 5, time: Duration::from_secs(3600) };
-        let run = Run {
-            data: &place.data,
-            settings: &patient,
-            folder: &place.out,
-            metadata: &BTreeMap::new(),
-            workers: 1,
-            every,
-            report: &|event| {
-                if let Event::Epoch { record, best } = event {
-                    seen.borrow_mut().push((record.epoch, *best));
-                }
-            },
-        };
-        let history = run.go(&mut Simple::new()).expect("trains");
-        assert!(history.len() < 30, "an AUC of 1 cannot rise");
-        let best = schedule::best(&aucs(&history)).expect("epochs");
-        assert_eq!(history.len(), best + 3);
-        assert_eq!(seen.borrow().last(), Some(&(history.len() - 1, false)));
-        // Asked again, there is nothing to do.
-        assert_eq!(run.go(&mut Simple::new()).expect("done"), history);
-    }
-}
+mod tests;
