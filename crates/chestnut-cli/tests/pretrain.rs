@@ -106,7 +106,7 @@ fn what_was_learned_under_a_parent_is_recorded_and_embedded() {
     let record = "models/tree/model.toml";
     let text = s.text(record);
     let at = text.find("[conditional]").expect("in the record");
-    s.write(record, text[..at].as_bytes());
+    s.write(record, &text.as_bytes()[..at]);
     let again = s.chestnut(&["embed", "study", "--net", "tree"]).ends(0).says(&["12 images"]);
     assert!(!again.text().contains("kept from before"), "{again}");
     run(&["-o", "other", "--positive-weights"]).ends(1).says(&["--balanced", "--positive-weights"]);

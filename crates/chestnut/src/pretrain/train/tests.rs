@@ -165,7 +165,7 @@ fn killed_runs_end_as(whole: &Place, history: &[EpochRecord], s: &Settings, pair
         assert_eq!(resumed, history);
         assert!(killed.bytes(BEST_FILE) == whole.bytes(BEST_FILE), "the best weights");
         let last = |p: &Place| Checkpoint::read(&p.out.join(LAST_FILE), s).expect("whole");
-        let (a, b) = (last(&killed), last(&whole));
+        let (a, b) = (last(&killed), last(whole));
         assert_eq!((a.state, a.average, a.place.history), (b.state, b.average, b.place.history));
     }
 }
