@@ -161,9 +161,9 @@ pub fn stability_table(batches: &Batches) -> Grid {
     Grid {
         title: "Are the mean maps stable?".to_owned(),
         note: format!(
-            "{} Pearson\u{2019}s correlation of the two mean maps: near 1, other images would give the same picture; far \
-             below, the mean says more of these images than of the model. Images whose map is empty are not counted. \
-             batches.csv also has each label over the images where it is the most probable one.",
+            "{} Pearson\u{2019}s correlation of the two mean maps: near 1, other images would give the same picture; \
+             far below, the mean says more of these images than of the model. Images whose map is empty are not \
+             counted. batches.csv also has each label over the images where it is the most probable one.",
             batches.describe()
         ),
         head: head.map(str::to_owned).to_vec(),

@@ -1,8 +1,8 @@
 //! What the study's files say beside the comparison: who is in each part, and what each stage recorded.
 //!
-//! Read from `cohort.csv`, `rejects.csv`, `split.csv`, `manifest.json` and what `explain` left. Of the cohort only counts
-//! are kept: no image, patient or cell of a table gets into the report. A file that is missing or damaged is a reason, never an error: the numbers of
-//! the comparison do not hang on it.
+//! Read from `cohort.csv`, `rejects.csv`, `split.csv`, `manifest.json` and `explain/summary.json`. Of the cohort only
+//! counts are kept: no image, patient or cell of a table gets into the report. A file that is missing or damaged is a
+//! reason, never an error: the numbers of the comparison do not hang on it.
 
 use crate::cohort::{Cohort, CohortImage, Label, Split};
 use crate::compare::PARTS;

@@ -19,8 +19,8 @@ const MAX_STRIP: usize = 6;
 const SIDE: usize = 144;
 
 impl Painter<'_> {
-    /// Draws the similar cases of the images that `drawn` shows and puts them below its pictures. `cases` holds those of
-    /// the explained images ([`crate::explain::Models::similar`]).
+    /// Draws the similar cases of the images that `drawn` shows and puts them below its pictures. `cases` holds those
+    /// of the explained images ([`crate::explain::Models::similar`]).
     ///
     /// # Errors
     /// If a file cannot be written.

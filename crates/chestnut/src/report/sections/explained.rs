@@ -9,8 +9,9 @@ use super::super::words::several;
 use crate::explain::gallery::Grid;
 
 /// How to get the section.
-const HOW: &str = "Run `chestnut explain STUDY --shortcuts`, with `--experts FILE` if radiologists outlined findings: this \
-                   section then shows agreement with experts, whether labels survive without the chest, and mean maps.";
+const HOW: &str = "Run chestnut explain STUDY --shortcuts, with --experts FILE if radiologists outlined findings: \
+                   this section then shows agreement with experts, whether labels survive without the chest, and mean \
+                   maps.";
 
 /// The section.
 pub(super) fn explained(facts: &StudyFacts) -> Section {
@@ -27,7 +28,7 @@ fn shown(found: &ExplainFacts) -> Vec<Block> {
     let mut blocks = Vec::new();
     if found.is_current == Some(false) {
         blocks.push(Block::Mark(
-            "Images or labels of the study have changed since these explanations were made. Run `chestnut explain` again."
+            "Images or labels of the study have changed since these explanations were made. Run chestnut explain again."
                 .to_owned(),
         ));
     }
@@ -38,7 +39,7 @@ fn shown(found: &ExplainFacts) -> Vec<Block> {
     blocks.push(Block::List(summary.facts.clone()));
     blocks.push(Block::Heading("Warnings of the shortcut check".to_owned()));
     blocks.push(match summary.shortcuts.as_deref() {
-        None => Block::Missing("Not made. Run `chestnut explain STUDY --shortcuts`.".to_owned()),
+        None => Block::Missing("Not made. Run chestnut explain STUDY --shortcuts.".to_owned()),
         Some([]) => Block::Text("None: no label is told without the chest by the rules of this check.".to_owned()),
         Some(warnings) => Block::List(warnings.to_vec()),
     });
@@ -115,7 +116,7 @@ mod tests {
         for words in ["3 images that were", "Agreement with experts", "0.25", "top.png", "1 mean map not embedded"] {
             assert!(text.contains(words), "{words} in {text}");
         }
-        assert!(text.contains("Not made. Run `chestnut explain STUDY --shortcuts`") && !text.contains("have changed"));
+        assert!(text.contains("Not made. Run chestnut explain STUDY --shortcuts") && !text.contains("have changed"));
         summary.shortcuts = Some(vec!["Lung: with the four corners alone".to_owned()]);
         save(folder.path(), &summary);
         assert!(said(folder.path()).contains("the four corners alone"));
