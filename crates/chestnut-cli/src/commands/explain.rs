@@ -39,6 +39,7 @@ use std::path::PathBuf;
   chestnut explain study
   chestnut explain study --experts boxes.csv --labels Effusion,Edema --overlays 40
   chestnut explain study --shortcuts
+  chestnut explain study --together --boxes parts --similar 5
   chestnut explain study --images a.png,b.png --perturb occlusion
 
 Agreement on phantoms, whose true masks are known:
