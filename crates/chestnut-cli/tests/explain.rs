@@ -172,3 +172,108 @@ fn bad_items_are_named_and_the_others_go_on() {
     std::fs::remove_file(s.path(&format!("phantom/images/{image}"))).expect("removed");
     s.chestnut(&["explain", "study", "--overlays", "3", "--cases", "0"]).ends(2).says(&[image.as_str()]);
 }
+
+#[test]
+fn batches_similar_cases_and_several_labels_on_one_film() {
+    let s = study();
+    let args =
+        ["explain", "study", "--population", "4", "--similar", "2", "--together", "--overlays", "3", "--cases", "0"];
+    let run = s.chestnut(&args).ends(0);
+    run.says(&["The report of `chestnut compare` will show this too"]);
+
+    // Mean maps of two batches: the most probable label, each label, and each label where it is the most probable one.
+    let table = s.table("study/explain/batches.csv");
+    assert_eq!(table.len(), 1 + 2 * (1 + 2 * LABELS.len()));
+    let [label, first, second, alike] = ["label", "images_1", "images_2", "correlation"].map(|n| column(&table, n));
+    let mut correlations = 0;
+    for row in &table[1..] {
+        let count = |at: usize| row[at].parse::<usize>().expect("a number");
+        assert!(count(first) <= 4 && count(second) <= 4, "{row:?}");
+        if !row[alike].is_empty() {
+            let value: f64 = row[alike].parse().expect("a number");
+            assert!((-1.0..=1.0).contains(&value) && count(first) > 0 && count(second) > 0, "{row:?}");
+            correlations += 1;
+        }
+    }
+    assert!(correlations >= 4, "{table:?}");
+    assert_eq!(table[1..].iter().filter(|row| row[label].is_empty()).count(), 2, "the most probable label, per model");
+    let drawn = files(&s.path("study/explain/batches"));
+    assert!((2..=2 * (1 + LABELS.len())).contains(&drawn.len()), "{}", drawn.len());
+
+    // Similar cases are of other patients, and there are two of each image.
+    let cohort = s.table("study/cohort.csv");
+    let patient = |image: &str| {
+        let row =
+            cohort[1..].iter().find(|row| row[0] == image).unwrap_or_else(|| panic!("{image} is not in cohort.csv"));
+        row[column(&cohort, "patient")].clone()
+    };
+    let similar = s.table("study/explain/similar.csv");
+    assert_eq!(similar[0][..4], ["image", "rank", "similar_image", "distance"]);
+    assert!(similar.len() > 8 && similar.len() % 2 == 1, "{similar:?}");
+    for pair in similar[1..].chunks(2) {
+        assert_eq!((pair[0][0].as_str(), pair[0][1].as_str(), pair[1][1].as_str()), (pair[1][0].as_str(), "1", "2"));
+        let distance = |row: &[String]| row[3].parse::<f64>().expect("a number");
+        assert!(distance(&pair[0]) <= distance(&pair[1]), "{pair:?}");
+        assert!(pair.iter().all(|row| patient(&row[0]) != patient(&row[2])), "{pair:?}");
+    }
+    assert_eq!(files(&s.path("study/explain/together")).len(), 2 * 3, "each film once per model");
+    let strips = files(&s.path("study/explain/similar"));
+    assert!((3..=6).contains(&strips.len()), "one per image that is shown: {}", strips.len());
+    let page = s.text("study/explain/index.html").replace("&#x2f;", "/");
+    for words in ["Several labels on one film", "Similar cases: row", "Are the mean maps stable?", "two random batches"]
+    {
+        assert!(page.contains(words), "{words}");
+    }
+    for path in page.split("src=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(s.has(&format!("study/explain/{path}")), "{path} is linked and missing");
+    }
+
+    // Boxes of parts are other pictures; nothing of batches and similar cases where none are asked for.
+    let whole = files(&s.path("study/explain/overlays"));
+    std::fs::remove_dir_all(s.path("study/explain")).expect("removed");
+    let args = ["explain", "study", "--population", "0", "--similar", "0", "--boxes", "parts", "--overlays", "3"];
+    s.chestnut(&[&args[..], &["--cases", "0"]].concat()).ends(0);
+    let parts = files(&s.path("study/explain/overlays"));
+    assert!(parts.len() == whole.len() && parts != whole);
+    for name in ["batches.csv", "similar.csv"] {
+        assert!(!s.has(&format!("study/explain/{name}")), "{name}");
+    }
+    s.chestnut(&["explain", "study", "--boxes", "round"]).fails_saying(&["--boxes round", "whole or parts"]);
+    s.chestnut(&["explain", "study", "--similar", "2000"]).fails_saying(&["--similar 2000", "1000"]);
+}
+
+#[test]
+fn the_report_shows_what_was_explained() {
+    let s = study();
+    let compare = ["compare", "study", "--approach", "embeddings", "--quick", "--no-models"];
+    s.chestnut(&compare).ends(0);
+    let report = || s.text("study/report/index.html");
+    let section = |page: &str| -> String {
+        let from = page.find("<section id=\"explained\">").expect("the section");
+        page[from..].split("</section>").next().expect("its end").to_owned()
+    };
+    let before = section(&report());
+    assert!(before.contains("Not made") && before.contains("chestnut explain STUDY"), "{before}");
+
+    let explain = ["explain", "study", "--experts", "phantom/masks", "--shortcuts", "--no-overlays"];
+    s.chestnut(&explain).ends(0).says(&["Report, renewed"]);
+    let after = section(&report());
+    for words in ["Agreement with experts", "pixel AUC", "Does a label survive", "Are the mean maps stable?"] {
+        assert!(after.contains(words), "{words} in {after}");
+    }
+    assert!(after.matches("src=\"data:image/png;base64,").count() >= 2);
+    assert!(!after.contains(".png\""), "nothing outside the page is shown");
+    // Compare finds the same when it runs again.
+    s.chestnut(&compare).ends(0);
+    assert_eq!(section(&report()), after);
+
+    // A later run without experts and shortcuts shows neither, though their tables still lie in the folder.
+    s.chestnut(&["explain", "study", "--no-overlays"]).ends(0);
+    let later = section(&report());
+    assert!(!later.contains("Agreement with experts") && s.has("study/explain/agreement.csv"), "{later}");
+    assert!(later.contains("Warnings of the shortcut check") && later.contains("Not made"), "{later}");
+
+    // A comparison that cannot be read is said; what was explained stands.
+    s.write("study/metrics.json", b"{}");
+    s.chestnut(&["explain", "study", "--no-overlays"]).ends(0).says(&["cannot be renewed", "chestnut compare"]);
+}

@@ -67,6 +67,20 @@ impl Secrets {
     }
 }
 
+/// A page without the base64 text of its pictures: in millions of letters some name of five turns up by chance. The
+/// same pictures lie in the study as files, which are searched as they are.
+fn without_pictures(page: &[u8]) -> Vec<u8> {
+    const PICTURE: &str = "data:image/png;base64,";
+    let page = String::from_utf8(page.to_vec()).expect("a page is UTF-8");
+    let mut parts = page.split(PICTURE);
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '='));
+        text.push_str(rest);
+    }
+    text.into_bytes()
+}
+
 /// Every file below a folder.
 fn walk(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
@@ -107,6 +121,7 @@ fn no_output_of_a_run_says_who_a_patient_is() {
     for (file, name) in files.iter().zip(&names) {
         assert_eq!(secrets.found_in(name.as_bytes()), [""; 0], "the name {name}");
         let bytes = std::fs::read(file).expect("a file of the study");
+        let bytes = if name.ends_with(".html") { without_pictures(&bytes) } else { bytes };
         assert_eq!(secrets.found_in(&bytes), [""; 0], "in {name}");
     }
 

@@ -6,15 +6,22 @@ use crate::Outcome;
 use crate::args::Store;
 use crate::progress::Progress;
 use anyhow::{Context, bail};
+use chestnut::cohort::Cohort;
 use chestnut::embed::Network;
 use chestnut::explain::agreement::{LabelAgreement, rows_csv, summary_csv};
-use chestnut::explain::gallery::{Gallery, Section, agreement_table, shortcut_table};
+use chestnut::explain::batches::batches;
+use chestnut::explain::gallery::{Gallery, Grid, Section, agreement_table, shortcut_table, stability_table};
 use chestnut::explain::masked::{Shortcuts, shortcuts};
 use chestnut::explain::perturb::MAX_PREDICTIONS;
 use chestnut::explain::perturbed::{self, Perturbation};
 use chestnut::explain::pictures::{self, Drawn, FOLDER, Painter};
+use chestnut::explain::population::PAPER_BATCH;
 use chestnut::explain::stage::{self, ExplainOptions, Explained};
-use chestnut::explain::{CamKind, Models};
+use chestnut::explain::summary::{SUMMARY, Summary};
+use chestnut::explain::{BoxRule, CamKind, Models};
+use chestnut::predict::MAX_SIMILAR;
+use chestnut::predict::space::similar_csv;
+use chestnut::report;
 use chestnut::study::{StageRecord, Study};
 use clap::Args;
 use std::collections::BTreeMap;
@@ -22,14 +29,17 @@ use std::path::PathBuf;
 
 /// Show where the models look: heat maps of the test images, mean maps, agreement with experts.
 ///
-/// Writes STUDY/explain/: index.html shows everything; overlays/*.png, cases/*.png (surest right, surest wrong, least
-/// sure), population/*.png, population.csv, agreement.csv and agreement_rows.csv with --experts, shortcuts.csv with
-/// --shortcuts, perturbation.csv with --perturb. A heat map says what a model used, not that it is right.
+/// Writes STUDY/explain/: index.html shows everything; overlays/*.png, together/*.png with --together, cases/*.png
+/// (surest right, surest wrong, least sure), population/*.png, population.csv, batches/*.png and batches.csv (mean maps
+/// of two random batches), similar.csv and similar/*.png, agreement.csv and agreement_rows.csv with --experts,
+/// shortcuts.csv with --shortcuts, perturbation.csv with --perturb. If the study was compared, its report is renewed. A
+/// heat map says what a model used, not that it is right.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   chestnut explain study
   chestnut explain study --experts boxes.csv --labels Effusion,Edema --overlays 40
   chestnut explain study --shortcuts
+  chestnut explain study --together --boxes parts --similar 5
   chestnut explain study --images a.png,b.png --perturb occlusion
 
 Agreement on phantoms, whose true masks are known:
@@ -64,6 +74,18 @@ pub(crate) struct Explain {
     /// Draw no overlays and no contact sheets, which take most of the time on large films.
     #[arg(long)]
     pub(crate) no_overlays: bool,
+    /// Also draw all labels that a model calls on one film, each in its colour; as many films as --overlays.
+    #[arg(long, conflicts_with = "no_overlays")]
+    pub(crate) together: bool,
+    /// Boxes on overlays: whole (one round the hottest fifth) or parts (one round each of its parts).
+    #[arg(long, default_value = "whole")]
+    pub(crate) boxes: String,
+    /// Images in each of two random batches whose mean maps are compared; 0 for none.
+    #[arg(long, default_value_t = PAPER_BATCH)]
+    pub(crate) population: usize,
+    /// Similar cases of each image, of other patients, by the networks' embeddings; 0 for none.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) similar: usize,
     /// Cases of each kind on a label's contact sheet; 0 for no sheets.
     #[arg(long, default_value_t = 4)]
     pub(crate) cases: usize,
@@ -88,6 +110,10 @@ const SHOWN: usize = 20;
 pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
     let cam: CamKind = a.cam.parse().map_err(|e| anyhow::anyhow!("--cam {}: {e}", a.cam))?;
     let method = a.perturb.as_deref().map(|name| perturbation(name, a.rise_masks)).transpose()?;
+    let boxes: BoxRule = a.boxes.parse().map_err(|e| anyhow::anyhow!("--boxes {}: {e}", a.boxes))?;
+    if a.similar > MAX_SIMILAR {
+        bail!("--similar {}: at most {MAX_SIMILAR} can be listed", a.similar);
+    }
     let renamed = renamed(&a.renamed)?;
     let study = Study::open(&a.study)?;
     let _lock = super::locked(&a.study, "explain")?;
@@ -117,22 +143,26 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
     refused.extend(explained.refused.iter().cloned());
     let readable: Vec<usize> = explained.images.iter().map(|i| i.row).collect();
 
-    let painter = Painter { models: &models, explained: &explained, kind: cam };
+    let painter = Painter { models: &models, explained: &explained, kind: cam, boxes };
     pictures::clear(&study)?;
-    let mut page = Page::new(&study, &explained, &networks, cam);
+    let mut page = Page::new(&study, &cohort, &explained, &networks, cam);
     page.warn("explain", &models.remarks());
     // Images that a network could not embed.
     page.warn("explain", models.cohort().warnings.get(cohort.warnings.len()..).unwrap_or_default());
     let means = stage::population(&explained, cam, POPULATION_SIDE)?;
     study.write("explain/population.csv", stage::population_csv(&explained, &means)?.as_bytes())?;
     page.warn("explain", &stage::flat_messages(&explained, &means));
+    let similar = if a.similar > 0 { models.similar(&readable, a.similar)? } else { Vec::new() };
+    if a.similar > 0 {
+        study.write("explain/similar.csv", similar_csv(&explained.cohort.label_names, &similar).as_bytes())?;
+    }
     if let Some(path) = &a.experts {
         let agreed = stage::agreement(&explained, path, &renamed, &options, study.settings.split.seed)?;
         study.write("explain/agreement_rows.csv", rows_csv(&agreed.rows).as_bytes())?;
         study.write("explain/agreement.csv", summary_csv(&agreed.table).as_bytes())?;
         print_agreement(&agreed.table);
         page.warn("experts", &agreed.messages);
-        page.gallery.tables.push(agreement_table(&agreed.table));
+        page.table(agreement_table(&agreed.table));
         page.refused |= agreed.refused;
     }
     if a.shortcuts {
@@ -142,8 +172,9 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
         study.write("explain/shortcuts.csv", check.csv().as_bytes())?;
         print_shortcuts(&check);
         refused.extend(check.refused.iter().cloned());
-        page.gallery.tables.push(shortcut_table(&check));
+        page.table(shortcut_table(&check));
         page.gallery.warnings.extend(check.warnings());
+        page.summary.shortcuts = Some(check.warnings());
         page.show("What was hidden", "Hidden pixels take the mean of the visible ones.", painter.views(&check)?);
     }
     if let Some(method) = method {
@@ -155,14 +186,34 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
         let table = perturbed::csv(&explained, &found, method, cam)?;
         study.write("explain/perturbation.csv", table.as_bytes())?;
         let note = "The models were asked about copies with parts hidden; nothing inside them was looked at.";
-        page.show(&format!("By hiding parts: {}", method.name()), note, painter.perturbed(&drawn, &found, method)?);
+        let mut pictures = painter.perturbed(&drawn, &found, method)?;
+        painter.similar(&mut pictures, &similar)?;
+        page.show(&format!("By hiding parts: {}", method.name()), note, pictures);
     }
     let drawing = std::time::Instant::now();
+    let over_all = painter.means(&drawn, &means)?;
+    if a.population > 0 {
+        let seed = study.settings.split.seed;
+        let halves = batches(&explained, cam, a.population, POPULATION_SIDE, seed)?;
+        study.write("explain/batches.csv", halves.csv().as_bytes())?;
+        page.table(stability_table(&halves));
+        let pictures = painter.batches(&drawn, &halves)?;
+        page.summary.show(&pictures.pictures);
+        let note = format!(
+            "{} The most probable label of each image, then each label over all images. If the two differ, more images \
+             are needed before anything is read from a mean map.",
+            halves.describe()
+        );
+        page.show("Mean maps of two random batches", &note, pictures);
+    }
+    if page.summary.maps.is_empty() {
+        page.summary.show(&over_all.pictures);
+    }
     page.show(
         "Mean maps",
         "The mean over all explained images, each scaled from 0 to 1. Heat in border or corners on most images is a \
          reason to look for markers.",
-        painter.means(&drawn, &means)?,
+        over_all,
     );
     if !a.no_overlays {
         if a.cases > 0 {
@@ -170,11 +221,23 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
                         the labels. A probability at or above the label's share of positives counts as a call.";
             page.show("Contact sheets", note, painter.cases(&drawn, a.cases)?);
         }
+        if a.together {
+            let progress = Progress::new("together", "images");
+            let mut films = painter.together(&drawn, a.overlays, &|done, total| progress.update(done, total))?;
+            progress.finish(&format!("{} pictures", films.pictures.len()));
+            painter.similar(&mut films, &similar)?;
+            let note = "All labels that the model calls, in the colours of the legend: the hottest fifth of each \
+                        label's map. A probability at or above the label's share of positives counts as a call. Films \
+                        with most calls by the forest come first.";
+            page.show("Several labels on one film", note, films);
+        }
         let progress = Progress::new("overlays", "images");
-        let overlays = painter.overlays(&drawn, a.overlays, &|done, total| progress.update(done, total))?;
+        let mut overlays = painter.overlays(&drawn, a.overlays, &|done, total| progress.update(done, total))?;
         progress.finish(&format!("{} pictures", overlays.pictures.len()));
+        painter.similar(&mut overlays, &similar)?;
         let note = "Those with the highest probability by the forest. Grad-CAM: evidence for the label only. Tree-CAM: \
-                    red speaks for the label, blue against it. The outline holds the hottest fifth of the image.";
+                    red speaks for the label, blue against it. The outline holds the hottest fifth of the image. Below: \
+                    the nearest images of other patients as the networks see them, which is no diagnosis.";
         page.show("Overlays", note, overlays);
     }
     let drawing = drawing.elapsed().as_secs_f64();
@@ -187,6 +250,7 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
     println!("{time}");
     page.gallery.facts.push(time);
     study.write("explain/index.html", page.gallery.html()?.as_bytes())?;
+    study.write(SUMMARY, &serde_json::to_vec_pretty(&page.summary)?)?;
     let facts = [
         ("networks", names.join(",")),
         ("images", explained.images.len().to_string()),
@@ -199,6 +263,12 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
     let facts = facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     study.record("explain", StageRecord { seconds: fitting + passes + maps + drawing, facts })?;
     println!("Pictures and tables: {}", study.path("explain/index.html").display());
+    // What was explained stands whether or not an older comparison can be shown with it.
+    match report::renew(&study.root) {
+        Ok(Some(path)) => println!("Report, renewed: {}", path.display()),
+        Ok(None) => println!("The report of `chestnut compare` will show this too."),
+        Err(problem) => eprintln!("  - {problem}"),
+    }
     for (id, reason) in &refused {
         eprintln!("{id}: {reason}");
     }
@@ -208,12 +278,14 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
 /// The page in the making.
 struct Page {
     gallery: Gallery,
+    /// What the report shows of it.
+    summary: Summary,
     /// Whether an item was refused that is not in the list of refused images.
     refused: bool,
 }
 
 impl Page {
-    fn new(study: &Study, explained: &Explained, networks: &[Network], cam: CamKind) -> Self {
+    fn new(study: &Study, cohort: &Cohort, explained: &Explained, networks: &[Network], cam: CamKind) -> Self {
         let title = study.root.file_name().map_or_else(|| "study".to_owned(), |n| n.to_string_lossy().into_owned());
         let networks: Vec<&str> = networks.iter().map(|n| n.name.as_str()).collect();
         let facts = vec![
@@ -223,7 +295,14 @@ impl Page {
             "forest: tree-CAM, exact SHAP values of the embedding's features, each laid over its feature's activations"
                 .to_owned(),
         ];
-        Self { gallery: Gallery { title, facts, ..Gallery::default() }, refused: false }
+        let summary = Summary { facts: facts.clone(), ..Summary::new(cohort) };
+        Self { gallery: Gallery { title, facts, ..Gallery::default() }, summary, refused: false }
+    }
+
+    /// A table for the page and for the report.
+    fn table(&mut self, table: Grid) {
+        self.summary.tables.push(table.clone());
+        self.gallery.tables.push(table);
     }
 
     /// Says messages and puts them on the page.

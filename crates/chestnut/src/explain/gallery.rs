@@ -4,11 +4,14 @@
 //! Pictures are linked by their paths below the page's folder, so the folder can be moved as a whole; style is inside,
 //! there is no script, and nothing is fetched from anywhere. The template escapes every name.
 
+use super::SOURCES;
 use super::agreement::{LabelAgreement, RECALL_NOTE};
+use super::batches::{Batches, Over, Pair, describe};
 use super::masked::Shortcuts;
 use super::pictures::Picture;
 use crate::error::{Error, Result};
 use minijinja::{Environment, UndefinedBehavior, Value, context};
+use serde::{Deserialize, Serialize};
 
 const TEMPLATE: &str = include_str!("gallery.html.jinja");
 const NAME: &str = "gallery.html.jinja";
@@ -28,7 +31,8 @@ pub struct Section {
 }
 
 /// A table with its heading.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Grid {
     /// Heading.
     pub title: String,
@@ -94,7 +98,10 @@ fn section(s: &Section) -> Value {
         .pictures
         .iter()
         .take(MAX_SHOWN)
-        .map(|p| context! { path => p.path.as_str(), words => p.words.as_str() })
+        .map(|p| {
+            let below = p.below.as_deref().map(|b| context! { path => b.path.as_str(), words => b.words.as_str() });
+            context! { path => p.path.as_str(), words => p.words.as_str(), below => below }
+        })
         .collect();
     let more = s.pictures.len() - shown.len();
     context! { title => s.title.as_str(), note => s.note.as_str(), pictures => shown, more => more }
@@ -135,6 +142,35 @@ pub fn agreement_table(table: &[LabelAgreement]) -> Grid {
     }
 }
 
+/// How far the mean maps of two batches are alike, as a table.
+#[must_use]
+pub fn stability_table(batches: &Batches) -> Grid {
+    let pairs = batches.pairs().into_iter().filter(|p| !matches!(p.over, Over::TopOf(_)));
+    let line = |pair: Pair<'_>| {
+        let [first, second] = pair.maps.map(|m| m.images().to_string());
+        vec![
+            batches.label(pair.over).unwrap_or("any").to_owned(),
+            SOURCES[pair.source].to_owned(),
+            describe(pair.over).to_owned(),
+            first,
+            second,
+            pair.correlation().map_or_else(|| "-".to_owned(), |r| format!("{r:.2}")),
+        ]
+    };
+    let head = ["label", "model", "mean over", "images, batch 1", "images, batch 2", "correlation"];
+    Grid {
+        title: "Are the mean maps stable?".to_owned(),
+        note: format!(
+            "{} Pearson\u{2019}s correlation of the two mean maps: near 1, other images would give the same picture; \
+             far below, the mean says more of these images than of the model. Images whose map is empty are not \
+             counted. batches.csv also has each label over the images where it is the most probable one.",
+            batches.describe()
+        ),
+        head: head.map(str::to_owned).to_vec(),
+        rows: pairs.map(line).collect(),
+    }
+}
+
 /// The shortcut check as a table.
 #[must_use]
 pub fn shortcut_table(check: &Shortcuts) -> Grid {
@@ -169,7 +205,12 @@ mod tests {
     use super::*;
 
     fn gallery() -> Gallery {
-        let picture = |path: &str| Picture { path: path.to_owned(), words: "Lung <0.9> & \"row\" 3".to_owned() };
+        let picture = |path: &str| Picture {
+            path: path.to_owned(),
+            words: "Lung <0.9> & \"row\" 3".to_owned(),
+            row: Some(1),
+            below: None,
+        };
         let overlays = Section {
             title: "Overlays <b>".to_owned(),
             note: "note".to_owned(),
@@ -208,6 +249,19 @@ mod tests {
     }
 
     #[test]
+    fn similar_cases_stand_below_their_picture() {
+        let strip =
+            Picture { path: "similar/00001-a.png".to_owned(), words: "<u>row 7".to_owned(), row: None, below: None };
+        let mut gallery = gallery();
+        gallery.sections[0].pictures.truncate(2);
+        gallery.sections[0].pictures[1].below = Some(Box::new(strip));
+        let page = gallery.html().expect("a page").replace("&#x2f;", "/");
+        assert_eq!(page.matches("<img ").count(), 3);
+        assert!(page.contains("similar/00001-a.png") && page.contains("&lt;u&gt;row 7"), "{page}");
+        assert!(page.find("overlays/Lung").expect("a picture") < page.find("similar/").expect("its strip"));
+    }
+
+    #[test]
     fn tables_show_intervals_and_what_is_missing() {
         use crate::explain::agreement::MeasureSummary;
         let measure = |name: &str, mean, interval| MeasureSummary {
@@ -228,5 +282,18 @@ mod tests {
         assert_eq!(table.head.len(), 9);
         assert_eq!(table.rows[0][..6], ["Lung", "forest", "3", "2", "0.25 (0.10 to 0.40)", "-"]);
         assert!(shortcut_table(&Shortcuts::default()).rows.is_empty());
+    }
+
+    #[test]
+    fn the_stability_table_has_the_top_and_each_label() {
+        use crate::explain::batches::batches;
+        use crate::explain::stage::tests::{explained_of, map_at};
+        let maps = [[map_at(0), map_at(1)], [map_at(0), map_at(2)]];
+        let found = batches(&explained_of(&maps, &[[0.9, 0.1]; 2]), crate::explain::CamKind::GradCam, 7, 8, 1);
+        let table = stability_table(&found.expect("possible"));
+        assert_eq!(table.rows.len(), 2 * 3);
+        assert_eq!(table.rows[1], ["Lung", "fine-tuned head", "all images", "1", "1", "1.00"]);
+        assert_eq!(table.rows[3][..3], ["any", "forest", "most probable label of each image"]);
+        assert!(table.note.starts_with("Two random batches of 1 and 1 images"), "{}", table.note);
     }
 }

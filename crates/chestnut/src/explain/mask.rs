@@ -6,6 +6,8 @@
 //! evidence", and a quantile among them would put the whole image into the mask. A flat map therefore gives an empty
 //! mask.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use super::{ExplainError, HeatMap};
@@ -14,6 +16,8 @@ use super::{ExplainError, HeatMap};
 pub const PAPER_QUANTILE: f64 = 0.8;
 /// The predecessor's share of the greatest value (protocol section 7).
 pub const LEGACY_PEAK: f64 = 0.5;
+/// Least share of a mask's area for a part to get a box of its own: specks of a few pixels are no finding.
+pub const LEAST_PART: f64 = 0.05;
 /// Bins of Otsu's histogram.
 const OTSU_BINS: usize = 256;
 
@@ -203,6 +207,40 @@ fn at_least(map: &HeatMap, threshold: f32) -> Mask {
 
 fn nothing(map: &HeatMap) -> Mask {
     Mask { width: map.width, height: map.height, inside: vec![false; map.values.len()] }
+}
+
+/// Which boxes stand for a mask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BoxRule {
+    /// One round the whole mask, as the paper draws it.
+    #[default]
+    Whole,
+    /// One round each connected part that has at least [`LEAST_PART`] of the mask's area.
+    Parts,
+}
+
+impl BoxRule {
+    /// The boxes, the largest part first; none for an empty mask.
+    #[must_use]
+    pub fn boxes(self, mask: &Mask) -> Vec<Region> {
+        match self {
+            Self::Whole => mask.bounding_box().into_iter().collect(),
+            Self::Parts => mask.regions(LEAST_PART),
+        }
+    }
+}
+
+impl FromStr for BoxRule {
+    type Err = ExplainError;
+
+    fn from_str(text: &str) -> Result<Self, ExplainError> {
+        match text {
+            "whole" => Ok(Self::Whole),
+            "parts" => Ok(Self::Parts),
+            _ => Err(ExplainError::setting("the kind of box", text, "whole or parts")),
+        }
+    }
 }
 
 impl Mask {

@@ -147,3 +147,19 @@ fn nearest_resizing_keeps_shapes() {
     assert!(mask.resized_nearest(0, 3).is_err());
     assert!(Mask::new(2, 2, vec![true; 3]).is_err() && Mask::new(0, 2, vec![]).is_err());
 }
+
+#[test]
+fn boxes_go_round_the_whole_mask_or_round_each_part() {
+    // A part of 4 x 5 pixels, one of 3 x 1 and a speck of 1, which is less than a twentieth of the 24.
+    let inside = |x: usize, y: usize| (x < 4 && y < 5) || ((10..13).contains(&x) && y == 0) || (x == 19 && y == 9);
+    let mask = Mask::new(20, 10, (0..200).map(|i| inside(i % 20, i / 20)).collect()).expect("whole");
+    let large = Region { x: 0, y: 0, width: 4, height: 5 };
+    let small = Region { x: 10, y: 0, width: 3, height: 1 };
+    assert_eq!(BoxRule::Whole.boxes(&mask), [Region { x: 0, y: 0, width: 20, height: 10 }]);
+    assert_eq!(BoxRule::Parts.boxes(&mask), [large, small]);
+    let empty = Mask::new(3, 2, vec![false; 6]).expect("whole");
+    assert!(BoxRule::Whole.boxes(&empty).is_empty() && BoxRule::Parts.boxes(&empty).is_empty());
+    assert_eq!("whole".parse(), Ok(BoxRule::Whole));
+    assert_eq!("parts".parse(), Ok(BoxRule::Parts));
+    assert!("round".parse::<BoxRule>().expect_err("no such kind").to_string().contains("whole or parts"));
+}

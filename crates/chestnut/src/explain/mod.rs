@@ -17,15 +17,18 @@
 //! | [`experts`] | what radiologists drew |
 //! | [`agreement`], [`chance`] | how far masks agree with it, and what luck would give |
 //! | [`population`], [`shortcut`] | mean maps of many images; heat where no anatomy is |
+//! | [`batches`] | mean maps of two random batches, and how far they are alike |
 //! | [`overlay`] | pictures |
 //! | [`models`] | the models of a study that are explained |
 //! | [`stage`] | maps, mean maps and agreement on a study |
 //! | [`perturbed`], [`masked`] | perturbation and the shortcut check on a study |
 //! | [`pictures`], [`gallery`] | what is drawn of a study, and the page that shows it |
+//! | [`summary`] | what the report of `compare` shows of it |
 //!
 //! A heat map says what a model used. It does not say that the model is right, nor that the finding is there.
 
 pub mod agreement;
+pub mod batches;
 pub mod cam;
 pub mod chance;
 mod colour;
@@ -46,13 +49,14 @@ mod planted_tests;
 pub mod population;
 pub mod shortcut;
 pub mod stage;
+pub mod summary;
 pub mod tree_cam;
 
 pub use cam::{CamKind, FeatureMap};
 pub use contour::{Outline, outlines};
 pub use head::{ExplainedHead, SourceHead};
 pub use heat::HeatMap;
-pub use mask::{Mask, MaskRule, Region};
+pub use mask::{BoxRule, Mask, MaskRule, Region};
 pub use models::{Models, Refusals};
 
 use thiserror::Error;

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::table::SPLIT_BY_IMAGE;
 use crate::image::recipe::{Recipe, Standardisation};
 use crate::image::{self, Radiograph};
+use crate::predict::space::{EmbeddingSpace, SimilarImage, similar_cases};
 use crate::predict::store::augmented;
 use crate::study::Study;
 use crate::transfer::fine_tune;
@@ -224,6 +225,20 @@ impl<'a> Models<'a> {
             Some((name, reason)) if found.is_empty() => Err(Error::Request(format!("{name}: {reason}"))),
             _ => Ok((found, refused)),
         }
+    }
+
+    /// Similar cases of images `rows`: the `count` nearest images of other patients by the embeddings of all networks,
+    /// anywhere in the study. Embeddings are read again, so that nothing of them is kept beside the models.
+    ///
+    /// # Errors
+    /// If embeddings are missing or stale.
+    pub fn similar(&self, rows: &[usize], count: usize) -> Result<Vec<(String, Vec<SimilarImage>)>> {
+        let (cohort, tables) = crate::compare::common(self.study, &self.study.cohort()?, self.networks)?;
+        if cohort.images.len() != self.cohort.images.len() {
+            let problem = "the study has changed while it was explained; run `chestnut explain` again";
+            return Err(Error::Request(problem.to_owned()));
+        }
+        Ok(similar_cases(&EmbeddingSpace::new(&tables), &cohort, rows, count))
     }
 
     /// The film of an image at its own size, blanked as the study asks.

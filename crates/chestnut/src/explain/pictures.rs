@@ -1,8 +1,13 @@
-//! What `explain` draws of a study: overlays, mean maps, contact sheets, perturbation maps and masked views.
+//! What `explain` draws of a study: overlays, several labels on one film, mean maps, contact sheets, similar cases,
+//! perturbation maps and masked views.
 //!
 //! Every picture is read, drawn, written and forgotten by itself, so memory grows with the number of threads and not
 //! with that of pictures. A film that cannot be read any more is a message; the others go on. Contact sheets name rows
 //! of the labels table and no file, since they are passed around.
+
+mod batches;
+mod similar;
+mod together;
 
 use ::image::{Rgb, RgbImage, imageops};
 use rayon::prelude::*;
@@ -13,7 +18,7 @@ use super::overlay::{ColourMap, Heat, Mark, Overlay, Shape, SheetTile, caption_l
 use super::perturbed::{Perturbation, Perturbed};
 use super::population::MeanMap;
 use super::stage::{Explained, ImageMaps};
-use super::{CamKind, ExplainError, HeatMap, Mask, MaskRule, Models, SOURCES};
+use super::{BoxRule, CamKind, ExplainError, HeatMap, Mask, MaskRule, Models, SOURCES};
 use crate::error::{Error, Result};
 use crate::image::Radiograph;
 use crate::study::Study;
@@ -29,8 +34,10 @@ pub const MAX_CASES: usize = 50;
 /// Longest part of an image's name in a file name, in characters.
 const LONGEST_NAME: usize = 80;
 /// What a run may write below [`FOLDER`]; the page goes first.
-const FILES: [&str; 8] = [
+const FILES: [&str; 10] = [
     "index.html",
+    "summary.json",
+    "batches.csv",
     "population.csv",
     "agreement.csv",
     "agreement_rows.csv",
@@ -39,7 +46,7 @@ const FILES: [&str; 8] = [
     "perturbation.csv",
     "similar.csv",
 ];
-const FOLDERS: [&str; 5] = ["overlays", "cases", "population", "occlusion", "rise"];
+const FOLDERS: [&str; 7] = ["overlays", "cases", "population", "batches", "together", "occlusion", "rise"];
 
 /// Removes what an earlier run wrote: it may be of other models.
 ///
@@ -68,6 +75,10 @@ pub struct Picture {
     pub path: String,
     /// What it shows.
     pub words: String,
+    /// Row of the cohort, if it shows one image.
+    pub row: Option<usize>,
+    /// Shown below it: its similar cases.
+    pub below: Option<Box<Picture>>,
 }
 
 /// Pictures of one kind, and what could not be drawn.
@@ -88,6 +99,8 @@ pub struct Painter<'a> {
     pub explained: &'a Explained,
     /// How the head's maps are made.
     pub kind: CamKind,
+    /// Which boxes are drawn round a map's mask.
+    pub boxes: BoxRule,
 }
 
 impl Painter<'_> {
@@ -128,7 +141,7 @@ impl Painter<'_> {
             let picture = self.over(&film, (&map, &mask), label, source, p, words).png()?;
             let file = format!("overlays/{}-{}.png", self.name(label, of.row), plain(name));
             let words = format!("{} {p:.2}, {name}, row {}", self.explained.labels[label], self.line(of.row));
-            drawn.pictures.push(self.write(file, words, &picture)?);
+            drawn.pictures.push(Picture { row: Some(of.row), ..self.write(file, words, &picture)? });
         }
         Ok(drawn)
     }
@@ -223,10 +236,8 @@ impl Painter<'_> {
             Ok(film) => film,
             Err(reason) => return Ok(Err(reason)),
         };
-        let longer = film.width.max(film.height).max(1);
-        let scaled = |side: usize| (side * TILE_SIDE / longer).clamp(1, side.max(1));
-        let (width, height) = (scaled(film.width), scaled(film.height));
-        let small = Radiograph { width, height, pixels: film.cell_means(width, height), bits: film.bits };
+        let small = shrunk(&film, TILE_SIDE);
+        let (width, height) = (small.width, small.height);
         let map = of.map(source, label, self.kind, width, height)?;
         let colours = colours(source, self.kind);
         let heat = Some(Heat { map: &map, colours, opacity: 0.5 });
@@ -262,7 +273,8 @@ impl Painter<'_> {
                     let file = format!("{}/{}-{}.png", method.name(), self.name(k, of.row), plain(name));
                     let label = &self.explained.labels[k];
                     let words = format!("{label} {p:.2}, {name}, {}, row {}", method.name(), self.line(of.row));
-                    drawn.pictures.push(self.write(file, words, &picture.png()?)?);
+                    let picture = self.write(file, words, &picture.png()?)?;
+                    drawn.pictures.push(Picture { row: Some(of.row), ..picture });
                 }
             }
         }
@@ -300,7 +312,9 @@ impl Painter<'_> {
         words: &str,
     ) -> Overlay<'p> {
         let mut marks = vec![Mark { name: "hottest fifth".to_owned(), shape: Shape::Outline(mask) }];
-        marks.extend(mask.bounding_box().map(|b| Mark { name: "its box".to_owned(), shape: Shape::Box(b) }));
+        let name = if self.boxes == BoxRule::Whole { "its box" } else { "boxes of its parts" };
+        let boxes = self.boxes.boxes(mask).into_iter();
+        marks.extend(boxes.map(|b| Mark { name: name.to_owned(), shape: Shape::Box(b) }));
         let mut caption = vec![caption_line(&self.explained.labels[label], Some(p), SOURCES[source], words)];
         if map.is_flat() {
             caption.push("The map is the same everywhere: it points nowhere.".to_owned());
@@ -311,7 +325,7 @@ impl Painter<'_> {
 
     fn write(&self, path: String, words: String, bytes: &[u8]) -> Result<Picture> {
         self.models.study().write(&format!("{FOLDER}/{path}"), bytes)?;
-        Ok(Picture { path, words })
+        Ok(Picture { path, words, row: None, below: None })
     }
 
     fn lost(&self, row: usize, reason: &str) -> Drawn {
@@ -324,11 +338,16 @@ impl Painter<'_> {
         self.explained.cohort.images[row].row
     }
 
-    /// Label, place in the cohort and name of an image, for a file: images of one name in several folders differ.
+    /// Label, place in the cohort and name of an image, for a file.
     fn name(&self, label: usize, row: usize) -> String {
+        format!("{}-{}", self.label_name(label), self.image_name(row))
+    }
+
+    /// Place in the cohort and name of an image, for a file: images of one name in several folders differ.
+    fn image_name(&self, row: usize) -> String {
         let id = &self.explained.cohort.images[row].id;
         let stem: String = plain(id.rsplit('/').next().unwrap_or(id)).chars().take(LONGEST_NAME).collect();
-        format!("{}-{row:05}-{stem}", self.label_name(label))
+        format!("{row:05}-{stem}")
     }
 
     /// A label for a file; labels that would share a name get their number.
@@ -347,6 +366,14 @@ fn colours(source: usize, kind: CamKind) -> ColourMap {
 
 fn blank(side: usize) -> Radiograph {
     Radiograph { width: side, height: side, pixels: vec![0.0; side * side], bits: 8 }
+}
+
+/// A film whose longer side is brought to `side` pixels; smaller ones stay as they are.
+fn shrunk(film: &Radiograph, side: usize) -> Radiograph {
+    let longer = film.width.max(film.height).max(1);
+    let scaled = |length: usize| (length * side / longer).clamp(1, length.max(1));
+    let (width, height) = (scaled(film.width), scaled(film.height));
+    Radiograph { width, height, pixels: film.cell_means(width, height), bits: film.bits }
 }
 
 fn gathered(parts: Vec<Drawn>) -> Drawn {

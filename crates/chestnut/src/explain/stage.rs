@@ -312,4 +312,4 @@ pub fn flat_messages(explained: &Explained, maps: &[Vec<MeanMap>; 2]) -> Vec<Str
 
 #[cfg(test)]
 #[path = "stage_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -25,6 +25,30 @@ fn explained() -> Explained {
     }
 }
 
+/// A map with heat in one quarter: 0 upper left, 1 upper right, 2 lower left, 3 lower right.
+pub(in crate::explain) fn map_at(quarter: usize) -> HeatMap {
+    let inside = |i: usize| i % 4 / 2 == quarter % 2 && i / 4 / 2 == quarter / 2;
+    HeatMap::new(4, 4, (0..16).map(|i| if inside(i) { 1.0 + i as f32 / 16.0 } else { 0.0 }).collect()).expect("whole")
+}
+
+/// Images of one patient each with a map of Lung and one of PNX, the same by both models, and their probabilities.
+pub(in crate::explain) fn explained_of(maps: &[[HeatMap; 2]], probabilities: &[[f64; 2]]) -> Explained {
+    let of = |(row, (maps, p)): (usize, (&[HeatMap; 2], &[f64; 2]))| {
+        let maps: Vec<Vec<HeatMap>> = maps.iter().map(|m| vec![m.clone()]).collect();
+        ImageMaps { row, probabilities: [p.to_vec(), p.to_vec()], maps: [maps.clone(), maps] }
+    };
+    let images: Vec<ImageMaps> = maps.iter().zip(probabilities).enumerate().map(of).collect();
+    let labels = vec!["Lung".to_owned(), "PNX".to_owned()];
+    let named = |i: usize| image(&format!("{i:02}.png"), &format!("P{i}"), "+-");
+    let cohort = Cohort {
+        label_names: labels.clone(),
+        images: (0..maps.len()).map(named).collect(),
+        rejects: Vec::new(),
+        warnings: Vec::new(),
+    };
+    Explained { labels, images, refused: Vec::new(), cohort, timings: Timings::default() }
+}
+
 const OPTIONS: ExplainOptions = ExplainOptions { cam: CamKind::GradCam, resamples: Some(20) };
 
 fn agreed(explained: &Explained, boxes: &str) -> Agreed {

@@ -1,8 +1,11 @@
 //! What the page says, before any layout: sections of text, lists, tables and figures.
 //!
 //! Sections fill these types, the template lays them out and escapes them, and the model card writes them as Markdown.
-//! Only figures pass as they are: `svg` has escaped their text. What is missing is a block with its reason.
+//! Only figures (`svg` has escaped their text) and the base64 text of pictures pass as they are. What is missing is a
+//! block with its reason.
 
+use super::html::base64;
+use crate::explain::summary::EmbeddedMap;
 use minijinja::{Value, context};
 
 /// A numbered part of the page.
@@ -28,6 +31,8 @@ pub(super) enum Block {
     Mark(String),
     Table(Table),
     Figures(Figures),
+    /// Pictures that the page embeds.
+    Pictures(Vec<EmbeddedMap>),
 }
 
 /// Figures side by side.
@@ -170,6 +175,14 @@ impl Block {
                 let panels: Value = figures.panels.iter().map(|p| Value::from_safe_string(p.clone())).collect();
                 context! { kind => "figures", shape => figures.shape, legend => legend, panels => panels }
             }
+            Self::Pictures(maps) => {
+                let picture = |map: &EmbeddedMap| {
+                    let data = format!("data:image/png;base64,{}", base64(&map.png));
+                    context! { words => map.words.as_str(), data => Value::from_safe_string(data) }
+                };
+                let pictures: Value = maps.iter().map(picture).collect();
+                context! { kind => "pictures", pictures => pictures }
+            }
         }
     }
 
@@ -179,7 +192,7 @@ impl Block {
             Self::Text(text) | Self::Missing(text) | Self::Mark(text) => format!("{}\n", plain(text)),
             Self::List(items) | Self::Notes(items) => items.iter().map(|i| format!("- {}\n", plain(i))).collect(),
             Self::Table(table) => table.markdown(),
-            Self::Figures(_) => String::new(),
+            Self::Figures(_) | Self::Pictures(_) => String::new(),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! What the study's files say beside the comparison: who is in each part, and what each stage recorded.
 //!
-//! Read from `cohort.csv`, `rejects.csv`, `split.csv` and `manifest.json`. Only counts are kept: no image, patient or
-//! cell of a table gets into the report. A file that is missing or damaged is a reason, never an error: the numbers of
-//! the comparison do not hang on it.
+//! Read from `cohort.csv`, `rejects.csv`, `split.csv`, `manifest.json` and `explain/summary.json`. Of the cohort only
+//! counts are kept: no image, patient or cell of a table gets into the report. A file that is missing or damaged is a
+//! reason, never an error: the numbers of the comparison do not hang on it.
 
 use crate::cohort::pseudonym::is_pseudonym;
 use crate::cohort::{Cohort, CohortImage, Label, Split};
 use crate::compare::PARTS;
+use crate::explain::summary::{EmbeddedMap, Summary};
 use crate::study::{Manifest, read_text};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -27,6 +28,19 @@ pub struct StudyFacts {
     pub(super) labels: Vec<String>,
     /// Stage, seconds and facts, or why they are not known.
     pub(super) stages: Result<Vec<StageFacts>, String>,
+    /// What the last run of `explain` left, if there was one, or why it cannot be used.
+    pub(super) explained: Result<Option<ExplainFacts>, String>,
+}
+
+/// What `explain` left for the report.
+#[derive(Clone, Debug)]
+pub(super) struct ExplainFacts {
+    pub(super) summary: Summary,
+    /// Whether the cohort is still the one that was explained; `None` if that cannot be told.
+    pub(super) is_current: Option<bool>,
+    pub(super) maps: Vec<EmbeddedMap>,
+    /// Mean maps that are not embedded.
+    pub(super) left_out: usize,
 }
 
 /// What one stage recorded.
@@ -70,8 +84,15 @@ impl StudyFacts {
             serde_json::from_str::<Manifest>(&t).map_err(|e| format!("manifest.json cannot be understood: {e}"))
         });
         let named = |c: &Cohort| c.images.iter().all(|i| is_pseudonym(&i.patient));
+        let explained = Summary::read(folder).map(|found| {
+            found.map(|summary| {
+                let (maps, left_out) = summary.embedded(folder);
+                ExplainFacts { is_current: cohort.as_ref().ok().map(|c| summary.is_of(c)), maps, left_out, summary }
+            })
+        });
         Self {
             pseudonyms: cohort.as_ref().ok().map(named),
+            explained,
             labels: cohort.as_ref().map(|c| c.label_names.clone()).unwrap_or_default(),
             parts: cohort.map(|c| parts(&c, split.as_ref().ok())),
             unsplit: split.err(),

@@ -74,7 +74,7 @@ fn flow(c: &Comparison) -> Value {
 }
 
 /// Standard base64 with padding (RFC 4648).
-fn base64(bytes: &[u8]) -> String {
+pub(super) fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
@@ -99,7 +99,7 @@ mod tests {
     use crate::report::{example, facts};
 
     /// Sections of the page in order.
-    const SECTIONS: [&str; 18] = [
+    const SECTIONS: [&str; 19] = [
         "results",
         "roc",
         "forest",
@@ -110,6 +110,7 @@ mod tests {
         "decision",
         "subgroups",
         "learning",
+        "explained",
         "cohort",
         "networks",
         "settings",

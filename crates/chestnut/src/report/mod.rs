@@ -1,8 +1,8 @@
 //! What people read and what other programs load: the HTML report, figures, tables and metrics of one comparison.
 //!
 //! Every result comes from [`Comparison`] and nothing is computed here, so that terminal, CSV, JSON and HTML can never
-//! disagree; counts of the cohort and what stages recorded come from the study's files ([`StudyFacts`]). No output
-//! refers to another file or to a network; text from outside is escaped.
+//! disagree; counts of the cohort, what stages recorded and what `explain` left come from the study's files
+//! ([`StudyFacts`]). No output refers to another file or to a network; text from outside is escaped.
 
 mod document;
 #[cfg(test)]
@@ -23,6 +23,7 @@ pub use html::{Pictures, html};
 
 use crate::evaluate::{Comparison, table};
 use crate::fs::write_atomic;
+use crate::study::read_text;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,9 @@ pub enum ReportError {
     /// The page's template and what it is given do not fit.
     #[error("report/index.html cannot be made: {0}")]
     Page(#[from] minijinja::Error),
+    /// The comparison that the page shows cannot be read back.
+    #[error("the report cannot be renewed: {0}; run `chestnut compare` again")]
+    Renew(String),
 }
 
 /// Writes metrics.json, tables/auc.csv, tables/spread.csv (if there were several splits), figures/*.svg,
@@ -69,10 +73,7 @@ pub fn write(folder: &Path, c: &Comparison, pictures: &Pictures) -> Result<PathB
     files.push((page.clone(), html(c, pictures, &facts)?.into_bytes()));
     let written: BTreeSet<PathBuf> = files.iter().map(|(name, _)| folder.join(name)).collect();
     for (name, bytes) in files {
-        let path = folder.join(name);
-        let parent = path.parent().unwrap_or(folder);
-        std::fs::create_dir_all(parent).map_err(|source| ReportError::Write { path: parent.to_path_buf(), source })?;
-        write_atomic(&path, &bytes).map_err(|source| ReportError::Write { path: path.clone(), source })?;
+        put(folder, &name, &bytes)?;
     }
     remove_old(folder, &written)?;
     Ok(folder.join(page))
@@ -88,6 +89,33 @@ fn remove_old(folder: &Path, written: &BTreeSet<PathBuf>) -> Result<(), ReportEr
         std::fs::remove_file(&path).map_err(|source| ReportError::Write { path: path.clone(), source })?;
     }
     Ok(())
+}
+
+/// Writes report/index.html anew from metrics.json and what the study's files say now, such as what `explain` left.
+/// `None` if nothing was compared yet.
+///
+/// # Errors
+/// If metrics.json cannot be read or the page cannot be written; the page stays as it was.
+pub fn renew(folder: &Path) -> Result<Option<PathBuf>, ReportError> {
+    let metrics = folder.join("metrics.json");
+    if !metrics.is_file() {
+        return Ok(None);
+    }
+    let text = read_text(&metrics).map_err(|e| ReportError::Renew(e.to_string()))?;
+    let c: Comparison =
+        serde_json::from_str(&text).map_err(|e| ReportError::Renew(format!("{}: {e}", metrics.display())))?;
+    let pictures = Pictures { contact_sheet_png: std::fs::read(folder.join("contact_sheet.png")).ok() };
+    let page = html(&c, &pictures, &StudyFacts::read(folder))?;
+    put(folder, &Path::new("report").join("index.html"), page.as_bytes()).map(Some)
+}
+
+/// Writes a file below the folder.
+fn put(folder: &Path, name: &Path, bytes: &[u8]) -> Result<PathBuf, ReportError> {
+    let path = folder.join(name);
+    let parent = path.parent().unwrap_or(folder);
+    std::fs::create_dir_all(parent).map_err(|source| ReportError::Write { path: parent.to_path_buf(), source })?;
+    write_atomic(&path, bytes).map_err(|source| ReportError::Write { path: path.clone(), source })?;
+    Ok(path)
 }
 
 #[cfg(test)]
@@ -137,6 +165,33 @@ mod tests {
             let svg = std::fs::read_to_string(folder.path().join(format!("figures/{name}.svg"))).expect(name);
             assert!(svg.starts_with("<svg xmlns=") && !svg.contains("var(") && !svg.contains("NaN"), "{name}");
         }
+    }
+
+    #[test]
+    fn the_page_is_renewed_with_what_explain_left() {
+        use crate::explain::summary::{MapPicture, SUMMARY, SUMMARY_FORMAT, Summary};
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        assert!(renew(folder.path()).expect("nothing to do").is_none());
+        let page = write(folder.path(), &example::full(), &Pictures::default()).expect("a report");
+        let metrics = std::fs::read(folder.path().join("metrics.json")).expect("metrics");
+        let before = std::fs::read_to_string(&page).expect("the page");
+        assert!(before.contains("chestnut explain STUDY") && !before.contains("<img"));
+
+        let explain = folder.path().join("explain");
+        std::fs::create_dir_all(&explain).expect("a folder");
+        std::fs::write(explain.join("top.png"), b"\x89PNG\r\n\x1a\n").expect("a file");
+        let map = MapPicture { path: "top.png".to_owned(), words: "<script>1</script>".to_owned() };
+        let summary = Summary { format_version: SUMMARY_FORMAT, maps: vec![map], ..Summary::default() };
+        let text = serde_json::to_vec(&summary).expect("plain values");
+        std::fs::write(folder.path().join(SUMMARY), text).expect("a file");
+        assert_eq!(renew(folder.path()).expect("renewed").as_ref(), Some(&page));
+        let after = std::fs::read_to_string(&page).expect("the page");
+        assert!(after.contains("<img src=\"data:image/png;base64,iVBORw0KGgo=\"") && !after.contains("<script"));
+        assert!(std::fs::read(folder.path().join("metrics.json")).expect("metrics") == metrics, "left alone");
+
+        std::fs::write(folder.path().join("metrics.json"), "{}").expect("a file");
+        assert!(renew(folder.path()).expect_err("no comparison").to_string().contains("chestnut compare"));
+        assert_eq!(std::fs::read_to_string(&page).expect("the page"), after);
     }
 
     #[test]

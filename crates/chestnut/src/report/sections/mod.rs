@@ -5,6 +5,7 @@
 
 mod checklist;
 mod cohort;
+mod explained;
 mod judgement;
 mod model_card;
 mod paper;
@@ -23,7 +24,7 @@ pub(super) fn sections(c: &Comparison, facts: &StudyFacts) -> Vec<Section> {
     let mut all = vec![paper::results(c), paper::roc(c), judgement::intervals(c), judgement::differences(c)];
     all.push(paper::spread(c));
     all.extend([thresholds::operating_points(c), thresholds::calibration(c), thresholds::decision(c)]);
-    all.extend([judgement::subgroups(c), judgement::learning(c)]);
+    all.extend([judgement::subgroups(c), judgement::learning(c), explained::explained(facts)]);
     all.extend([cohort::cohort(c, facts), provenance::networks(c), provenance::settings(c, facts)]);
     all.push(provenance::limits(c));
     all.extend([checklist::claim(c, facts), checklist::tripod(c, facts), model_card(c, facts)]);
