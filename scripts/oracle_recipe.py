@@ -23,7 +23,7 @@ OUT = pathlib.Path(__file__).resolve().parent.parent / "crates/chestnut/tests/or
 
 
 def formula(width, height):
-    """The same image as `formula` in crates/chestnut/src/image/recipe.rs; a few pixels are outliers."""
+    """The same image as `formula` in crates/chestnut/src/image/recipe/tests.rs; a few pixels are outliers."""
     y, x = np.mgrid[0:height, 0:width]
     v = (x * 37 + y * 101 + (x * y) % 17 * 13) % 1021
     return np.where((x * 7 + y * 3) % 211 == 0, v + 3000, v + 50).astype(np.float64)

@@ -4,17 +4,16 @@
 //! Both end in one tile: a few rows times up to four vectors of columns whose sums stay in registers. Sums run in one
 //! fixed order, so results do not depend on how pixels are cut.
 
+mod tile;
+
 use super::Kernels;
 use crate::kernels::matmul::panel_widths;
 use crate::memory::Aligned;
 use crate::simd::{Isa, LANES, Simd, isa_fn};
+use tile::{Tile, tile_any};
 
 /// Floats of a panel that are used for all rows before the next ones: most of a first-level cache.
 const CHUNK_FLOATS: usize = 8 * 1024;
-/// Most rows of a tile.
-const MAX_ROWS: usize = 8;
-/// Most floats of a tile.
-const TILE_FLOATS: usize = MAX_ROWS * 4 * LANES;
 
 /// A matrix packed in panels of up to four vectors of columns, as [`Kernels::multiply`] reads it.
 pub struct Packed {
@@ -89,97 +88,8 @@ pub(crate) struct Job<'a> {
     add: bool,
 }
 
-/// Sums over `steps` of `a[row * a_row + step * a_step]` times a row of vectors.
-#[derive(Clone, Copy)]
-struct Tile<'a> {
-    a: *const f32,
-    offsets: &'a [usize],
-    steps: usize,
-    a_row: usize,
-    a_step: usize,
-    b: *const f32,
-    b_step: usize,
-    c: *mut f32,
-    c_row: usize,
-    add: bool,
-}
-
 const fn max_rows(max_width: usize, width: usize) -> usize {
     if max_width == 1 || width == 4 { 6 } else { 8 }
-}
-
-#[inline(always)]
-unsafe fn tile<S: Simd, const R: usize, const W: usize>(t: &Tile<'_>) {
-    unsafe {
-        let mut sums = [[S::splat(0.0); W]; R];
-        if t.add {
-            for (r, row) in sums.iter_mut().enumerate() {
-                for (w, sum) in row.iter_mut().enumerate() {
-                    *sum = S::load(t.c.add(r * t.c_row + w * LANES));
-                }
-            }
-        }
-        let mut b = t.b;
-        for &offset in t.offsets {
-            let mut a = t.a.add(offset);
-            for _ in 0..t.steps {
-                let mut row = [S::splat(0.0); W];
-                for (w, v) in row.iter_mut().enumerate() {
-                    *v = S::load(b.add(w * LANES));
-                }
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let x = S::splat(*a.add(r * t.a_row));
-                    for w in 0..W {
-                        sums[w] = S::fma(x, row[w], sums[w]);
-                    }
-                }
-                a = a.wrapping_add(t.a_step);
-                b = b.wrapping_add(t.b_step);
-            }
-        }
-        for (r, row) in sums.iter().enumerate() {
-            for (w, &sum) in row.iter().enumerate() {
-                S::store(t.c.add(r * t.c_row + w * LANES), sum);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn tile_width<S: Simd, const W: usize>(rows: usize, t: &Tile<'_>) {
-    let most = max_rows(S::MAX_WIDTH, W);
-    unsafe {
-        match rows {
-            1 => tile::<S, 1, W>(t),
-            2 => tile::<S, 2, W>(t),
-            3 => tile::<S, 3, W>(t),
-            4 => tile::<S, 4, W>(t),
-            5 => tile::<S, 5, W>(t),
-            6 => tile::<S, 6, W>(t),
-            7 if most >= 7 => tile::<S, 7, W>(t),
-            8 if most >= 8 => tile::<S, 8, W>(t),
-            _ => unreachable!("a tile of {rows} rows"),
-        }
-    }
-}
-
-/// A tile of which only the first `columns` are to be written.
-#[inline(always)]
-unsafe fn tile_any<S: Simd, const W: usize>(rows: usize, columns: usize, t: &Tile<'_>) {
-    unsafe {
-        if columns == W * LANES {
-            tile_width::<S, W>(rows, t);
-            return;
-        }
-        let mut whole = [0.0_f32; TILE_FLOATS];
-        tile_width::<S, W>(rows, &Tile { c: whole.as_mut_ptr(), c_row: W * LANES, add: false, ..*t });
-        for r in 0..rows {
-            for n in 0..columns {
-                let to = t.c.add(r * t.c_row + n);
-                *to = whole[r * W * LANES + n] + if t.add { *to } else { 0.0 };
-            }
-        }
-    }
 }
 
 isa_fn! {
@@ -445,69 +355,4 @@ impl Kernels {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn values(n: usize, seed: usize) -> Vec<f32> {
-        (0..n).map(|i| ((i * 37 + seed * 101) % 23) as f32 / 11.0 - 1.0).collect()
-    }
-
-    #[test]
-    fn products_equal_plain_sums_on_every_instruction_set() {
-        for isa in Isa::available() {
-            let k = Kernels::with(isa);
-            for (taps, depth, columns, lines, pixels, stride) in
-                [(1, 7, 5, 1, 9, 1), (9, 20, 33, 3, 7, 1), (9, 3, 64, 2, 11, 2), (1, 700, 130, 1, 13, 1)]
-            {
-                let (width, line) = (pixels * stride + 2, (pixels * stride + 2) * depth * stride);
-                let input = values((lines * stride + 3) * width * depth, 1);
-                let offsets: Vec<usize> = (0..taps).map(|t| (t / 3 * width + t % 3) * depth).collect();
-                let window = Window { taps: &offsets, depth, pixel: stride * depth, line, lines, pixels };
-                let matrix = values(taps * depth * columns, 2);
-                let packed = k.pack(&matrix, taps, depth, columns, [depth * columns, columns, 1]);
-                let row = columns + 3;
-                let before = values(lines * pixels * row, 3);
-                for add in [false, true] {
-                    let mut out = before.clone();
-                    k.multiply(&input, &window, &packed, &mut out, row, add);
-                    for (q, got) in out.chunks(row).enumerate() {
-                        for n in 0..row {
-                            let mut want = f64::from(before[q * row + n]);
-                            if n < columns {
-                                let at = q / pixels * line + q % pixels * stride * depth;
-                                let sum: f64 = (0..taps * depth)
-                                    .map(|r| {
-                                        let x = input[offsets[r / depth] + at + r % depth];
-                                        f64::from(x) * f64::from(matrix[r * columns + n])
-                                    })
-                                    .sum();
-                                want = sum + if add { want } else { 0.0 };
-                            }
-                            assert!((f64::from(got[n]) - want).abs() < 1e-3, "{isa} {taps} {depth} {columns}");
-                        }
-                    }
-                }
-                // The transposed matrix packed by strides is the same.
-                let turned: Vec<f32> = (0..columns * taps * depth)
-                    .map(|i| matrix[i % (taps * depth) * columns + i / (taps * depth)])
-                    .collect();
-                let again = k.pack(&turned, taps, depth, columns, [depth, 1, taps * depth]);
-                assert_eq!(packed.data.as_slice(), again.data.as_slice());
-
-                let b = values(pixels * columns, 4);
-                let mut out = values(depth * columns, 5);
-                let start = out.clone();
-                k.outer(&input, stride * depth, depth, &b, columns, pixels, &mut out, &mut Vec::new());
-                for d in 0..depth {
-                    for n in 0..columns {
-                        let sum: f64 = (0..pixels)
-                            .map(|p| f64::from(input[p * stride * depth + d]) * f64::from(b[p * columns + n]))
-                            .sum();
-                        let want = sum + f64::from(start[d * columns + n]);
-                        assert!((f64::from(out[d * columns + n]) - want).abs() < 1e-3);
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;

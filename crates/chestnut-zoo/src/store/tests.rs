@@ -1,0 +1,106 @@
+//! Tests of the store: networks in and out, refusals that leave nothing behind, files changed afterwards.
+
+use super::*;
+use crate::head::Head;
+use crate::read::safetensors::META_CONDITIONAL;
+use std::collections::BTreeMap;
+
+fn export(folder: &Path, architecture: Architecture, head: &Head) -> PathBuf {
+    let path = folder.join("source.safetensors");
+    let weights = weights::seeded(&architecture.graph(head), 3);
+    write_safetensors(&path, &weights, &BTreeMap::new(), false).expect("written");
+    path
+}
+
+#[test]
+fn a_network_goes_in_and_comes_out() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = folder.path().join("store");
+    let file = export(folder.path(), Architecture::DenseNet121, &Head::chexpert());
+    let added = add(&store, &file, "mine", None, &AddOptions::default()).expect("fits");
+    assert_eq!(added.architecture, "densenet121");
+    assert_eq!(added.head, Head::chexpert(), "14 outputs are CheXpert's");
+    assert_eq!((added.licence.as_str(), added.standardisation.as_str()), ("not stated", "imagenet"));
+    let (record, graph, weights) = load(&store, "mine").expect("loads");
+    assert_eq!(record, added);
+    assert_eq!(weights, weights::seeded(&graph, 3));
+    assert_eq!(verify(&store, "mine").expect("unchanged"), added);
+    assert!(load_verified(&store, "mine").expect("unchanged").2 == weights);
+    let listed = list(&store).expect("listed");
+    assert_eq!(listed.len(), 1, "no unfinished folder is left");
+
+    let error = add(&store, &file, "mine", None, &AddOptions::default()).expect_err("taken");
+    assert!(matches!(error, StoreError::Exists(_)));
+    let notes = vec!["trained on phantoms".to_owned()];
+    let options = AddOptions { replace: true, input_size: Some(256), notes, ..AddOptions::default() };
+    let replaced = add(&store, &file, "mine", None, &options).expect("replaced");
+    assert_eq!((replaced.input_size, replaced.notes.contains(&options.notes[0])), (256, true));
+    assert_eq!(fs::read_dir(&store).expect("listed").count(), 1);
+
+    // A weight file of the store is itself a source, and keeps its head.
+    let again = add(&store, &store.join("mine").join(WEIGHTS_FILE), "copy", None, &options).expect("fits");
+    assert_eq!(again.head, added.head);
+}
+
+#[test]
+fn conditional_outputs_are_known_from_the_file_and_kept_in_copies() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = folder.path().join("store");
+    let file = folder.path().join("source.safetensors");
+    let weights = weights::seeded(&Architecture::Vgg16.graph(&Head::chexpert()), 3);
+    let conditional = BTreeMap::from([("Pneumonia".to_owned(), "Consolidation".to_owned())]);
+    let text = serde_json::to_string(&conditional).expect("JSON");
+    let metadata = BTreeMap::from([(META_CONDITIONAL.to_owned(), text)]);
+    write_safetensors(&file, &weights, &metadata, false).expect("written");
+    let added = add(&store, &file, "mine", None, &AddOptions::default()).expect("fits");
+    assert_eq!(added.conditional, conditional);
+    assert_eq!(record(&store, "mine").expect("read"), added);
+    let copy = add(&store, &store.join("mine").join(WEIGHTS_FILE), "copy", None, &AddOptions::default());
+    assert_eq!(copy.expect("fits").conditional, conditional);
+    let labels = (0..14).map(|i| i.to_string()).collect();
+    let options = AddOptions { head: HeadHint { labels: Some(labels), activations: None }, ..AddOptions::default() };
+    let renamed = add(&store, &file, "renamed", None, &options).expect("fits");
+    assert!(renamed.conditional.is_empty() && renamed.notes.iter().any(|n| n.contains("renamed")));
+}
+
+#[test]
+fn nothing_is_left_of_a_network_that_does_not_fit() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = folder.path().join("store");
+    let file = export(folder.path(), Architecture::Vgg16, &Head::none());
+    let wrong = add(&store, &file, "v", Some(Architecture::Vgg19), &AddOptions::default()).expect_err("VGG16");
+    assert!(wrong.to_string().contains("vgg19") && wrong.to_string().contains("block3_conv4"), "{wrong}");
+    assert!(!store.join("v").exists());
+    for name in ["", ".hidden", "../up", "a/b", "a b", "-x"] {
+        let error = add(&store, &file, name, None, &AddOptions::default()).expect_err("bad name");
+        assert!(matches!(error, StoreError::Name(_)), "{name}");
+    }
+    let options = AddOptions { standardisation: Some("caffe".into()), ..AddOptions::default() };
+    let error = add(&store, &file, "v", None, &options).expect_err("unknown").to_string();
+    assert!(error.contains("keras-caffe"), "{error}");
+    let labels = HeadHint { labels: Some(vec!["one".into()]), activations: None };
+    let options = AddOptions { head: labels, ..AddOptions::default() };
+    let error = add(&store, &file, "v", None, &options).expect_err("no head");
+    assert!(error.to_string().contains("1 labels were given, but the network has 0 outputs"), "{error}");
+    assert!(matches!(load(&store, "v"), Err(StoreError::Absent { .. })));
+}
+
+#[test]
+fn a_changed_file_is_noticed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = export(folder.path(), Architecture::Vgg16, &Head::none());
+    add(folder.path(), &file, "v", None, &AddOptions::default()).expect("fits");
+    let path = folder.path().join("v").join(WEIGHTS_FILE);
+    let mut bytes = fs::read(&path).expect("bytes");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&path, &bytes).expect("written");
+    assert!(load(folder.path(), "v").is_ok(), "a small change is still a network");
+    assert!(matches!(verify(folder.path(), "v"), Err(StoreError::Hash { .. })));
+    bytes[last - 3..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&path, &bytes).expect("written");
+    let error = load(folder.path(), "v").expect_err("NaN").to_string();
+    assert!(error.contains("NaN"), "{error}");
+    fs::write(&path, &bytes[..last]).expect("written");
+    assert!(load(folder.path(), "v").is_err(), "truncated");
+}
