@@ -1,7 +1,8 @@
 //! Trees on embeddings: decision tree (DT), random forest (RF), extremely randomised trees (XRT), and the grid search
-//! over them, exactly and without repeating work.
+//! over them, exactly and without repeating work. Beside them a linear probe, nearest neighbours, SHAP values, and files
+//! that hold fitted models.
 //!
-//! All learners are multi-output: one model for all labels, impurity averaged over the labels, a probability per label
+//! All trees are multi-output: one model for all labels, impurity averaged over the labels, a probability per label
 //! in every leaf (protocol 6.1). A blank label drops its own term and not the row. The same seed gives the same bits
 //! for any number of threads. This crate does not know what an image is.
 

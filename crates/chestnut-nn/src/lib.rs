@@ -5,7 +5,7 @@
 //! (`pool`, `execute`) through kernels written once for all instruction sets (`kernels`, `simd`).
 //!
 //! One pass gives three taps per image: embedding, head output and last feature map. Results are the same bits for
-//! every number of threads and every batch.
+//! every number of threads and every batch. [`training`] holds the products and passes by which `chestnut-train` teaches.
 //!
 //! | instruction set | vector | tested on |
 //! |---|---|---|

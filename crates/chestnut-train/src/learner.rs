@@ -1,7 +1,8 @@
 //! What every way of training a whole network offers: one update, predictions, and its whole state.
 //!
-//! The loop, the data and the files (`chestnut::pretrain`, `chestnut::transfer`) know only this trait, so that a
-//! processor and a graphics card are taught by the same experiment and a checkpoint of one can go on with the other.
+//! The loop, the data and the files of `chestnut::pretrain` know only this trait; `chestnut::transfer::deep` makes a
+//! [`crate::Cpu`] and uses it through the trait. That is the only learner there is. One for a graphics card would implement
+//! this, be taught by the same experiment, and go on from the same checkpoints.
 
 use crate::head::Adam;
 use chestnut_zoo::Weights;

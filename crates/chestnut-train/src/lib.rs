@@ -3,7 +3,7 @@
 //! Two ways. [`head`]: a new head (one Dense layer with a sigmoid per label) on frozen embeddings, which is the paper's
 //! fine-tuning (section 2.3, Table 7; protocol 6.1) without running the network again for every epoch. [`network`]: whole
 //! networks, or their last layers, by reverse-mode differentiation over the graphs of `chestnut-zoo`, behind the interface
-//! of [`learner`].
+//! of [`learner`]. [`depth`] says which layers learn, and where a network is cut so that the rest is run once.
 //!
 //! This crate knows no cohort files and never prints.
 

@@ -7,8 +7,9 @@
 //! | Xception | `nets/xception.rs` | 2,048 | Chollet 2017 |
 //! | VGG16, VGG19 | `nets/vgg.rs` | 512 | Simonyan and Zisserman 2015 |
 //!
-//! A graph is written once and read by `chestnut-nn` (fast inference on a CPU) and `chestnut-train`. This crate does
-//! not know how a network is run.
+//! A graph is written once and read by `chestnut-nn` (fast inference on a CPU) and `chestnut-train` (forward and
+//! backward). Weights come from the readers of [`read`] and stay in a [`store`]; [`onnx`] writes networks for others. This
+//! crate does not know how a network is run or learns.
 
 pub mod graph;
 pub mod head;

@@ -11,13 +11,15 @@
 //! | [`phantom`] | made-up radiographs with known findings |
 //! | [`study`] | the folder that holds it all |
 //! | [`embed`] | networks over the cohort, in resumable Parquet shards |
-//! | [`transfer`] | from networks to the hospital's labels |
+//! | [`transfer`] | from networks to the hospital's labels; [`transfer::deep`] teaches their last layers or all |
 //! | [`mod@tune`] | the grid search on the training patients |
 //! | [`evaluate`] | AUC with intervals |
 //! | [`mod@compare`] | all of it on one split |
 //! | [`predict`] | the models of a comparison on new images |
+//! | [`mod@explain`] | where the models look, and how far experts agree |
 //! | [`report`] | tables, figures, HTML |
 //! | [`mod@pretrain`] | teaching a whole network on a labelled collection |
+//! | [`doctor`], [`lock`], [`fs`] | checks of machine and studies; one run at a time; files that are whole or absent |
 //!
 //! For research only. Nothing in this library prints or touches a network connection.
 

@@ -6,7 +6,11 @@
 //! | `cohort.csv`, `rejects.csv`, `contact_sheet.png` | ingest | images used, items refused and why |
 //! | `.pseudonym-key` | ingest | key of the patients' pseudonyms; stays in the study |
 //! | `embeddings/<network>/*.parquet` | embed | embeddings and source probabilities |
+//! | `tune/`, `models/tuned.json` | tune | scores of each piece of the search, chosen settings |
+//! | `finetuned/*.json`, `models/<network>-<depth>/` | finetune | probabilities of taught networks, and those networks |
 //! | `split.csv`, `predictions.csv`, `metrics.json`, `tables/`, `figures/`, `report/` | compare | results |
+//! | `models/index.json`, `models/<approach>/*.json` | compare | the fitted models, for predict |
+//! | `explain/` | explain | heat maps, their page and tables |
 //! | `manifest.json` | all | version, hashes and wall times of each stage |
 
 use crate::cohort::{BlankRules, Cohort, LabelSet, Unit};

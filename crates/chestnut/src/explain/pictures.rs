@@ -46,7 +46,8 @@ const FILES: [&str; 10] = [
     "perturbation.csv",
     "similar.csv",
 ];
-const FOLDERS: [&str; 7] = ["overlays", "cases", "population", "batches", "together", "occlusion", "rise"];
+const FOLDERS: [&str; 8] =
+    ["overlays", "cases", "population", "batches", "together", "similar", "occlusion", "rise"];
 
 /// Removes what an earlier run wrote: it may be of other models.
 ///

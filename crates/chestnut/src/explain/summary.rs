@@ -1,6 +1,6 @@
 //! `explain/summary.json`: what the report of `compare` shows of the last run of `explain`.
 //!
-//! The folder of `explain` may hold tables and pictures of earlier runs, so this file says which belong together. It
+//! Files of other origin may lie in the folder of `explain`, so this file says what belongs to its last run. It
 //! holds names of labels and numbers, and no image, patient or file but the mean maps: the report is passed around. It
 //! is input like any other: sizes are checked before anything is read, and paths before they are followed.
 
