@@ -1,12 +1,12 @@
-"""Trains the network that ships with chestnut (models/chestnut-densenet121-v1 after `--name`).
+"""Trains the network that ships with chestnut (crates/chestnut-zoo/shipped).
 
     cargo build --release
     python3 scripts/default_network.py [--folder scratch/default] [--nice 5]
 
 1. makes one table of two sets: kermany5856 (children; normal, bacterial and viral pneumonia) of $CHESTNUT_DATA, and 1000
    phantoms of another seed than the demo's. nih1000 is left out whole, so that it can be used to judge the network;
-2. trains DenseNet121 from random weights at 128 pixels, then one epoch at 224, by `chestnut pretrain`, which goes on where it
-   was if this script is run again.
+2. trains DenseNet121 from random weights at 128 pixels by `chestnut pretrain`, which goes on where it was if this script is run
+   again. The network is then FOLDER/models/chestnut-densenet121; log and learning curve are in FOLDER/run.
 Labels are named after their set ("Pneumonia (child)", "Cardiac (phantom)"): an opacity drawn by a program must not count as a
 radiologist's finding. A label of the other set is blank, that is unknown.
 """
@@ -21,12 +21,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 CHILDREN = ["Normal", "Pneumonia", "Bacterial", "Viral"]
 PHANTOM = ["Normal", "Cardiac", "Lung", "PNX", "Pleura", "Bone", "Device"]
 NAME = "chestnut-densenet121"
-STAGES = [
-    ("128", ["--size", "128", "--cache-size", "146", "--epochs", "6", "--batch", "32", "--rate", "1e-3", "--schedule", "cosine",
-             "--warm-up", "100", "--shear", "3"]),
-    ("224", ["--size", "224", "--cache-size", "256", "--epochs", "1", "--batch", "16", "--rate", "2e-4", "--schedule", "cosine",
-             "--warm-up", "50", "--shear", "5", "--init", f"{NAME}-128"]),
-]
+OPTIONS = ["--net", "densenet121", "--size", "128", "--cache-size", "146", "--crop", "template", "--epochs", "6", "--batch", "32",
+           "--rate", "1e-3", "--schedule", "cosine", "--warm-up", "100", "--statistics", "0.9", "--rotation", "7", "--scale", "0.02",
+           "--shear", "3", "--seed", "1"]
+LICENCE = "MIT OR Apache-2.0; trained on Kermany et al. 2018 (CC BY 4.0) and phantoms"
 
 
 def main():
@@ -34,7 +32,6 @@ def main():
     parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "scratch/default")
     parser.add_argument("--chestnut", type=pathlib.Path, default=ROOT / "target/release/chestnut")
     parser.add_argument("--nice", type=int, default=0)
-    parser.add_argument("--stages", default="128,224")
     arguments = parser.parse_args()
     folder, data = arguments.folder, pathlib.Path(os.environ.get("CHESTNUT_DATA", ROOT.parent / "shared/data")).resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,15 +52,10 @@ def main():
         writer.writeheader()
         writer.writerows(rows)
     os.nice(arguments.nice)
-    for stage, options in STAGES:
-        if stage not in arguments.stages.split(","):
-            continue
-        subprocess.run([
-            arguments.chestnut, "pretrain", folder / "table.csv", "--images", folder, "--labels", ",".join(labels),
-            "-o", folder / f"run-{stage}", "--net", "densenet121", "--crop", "template", "--statistics", "0.9", "--rotation", "7",
-            "--scale", "0.02", "--seed", "1", "--models", folder / "models", "--replace", "--half",
-            "--name", f"{NAME}-{stage}", "--licence", "MIT OR Apache-2.0; trained on Kermany et al. 2018 (CC BY 4.0)", *options,
-        ], check=True)
+    subprocess.run([
+        arguments.chestnut, "pretrain", folder / "table.csv", "--images", folder, "--labels", ",".join(labels), "-o", folder / "run",
+        "--models", folder / "models", "--replace", "--half", "--name", NAME, "--licence", LICENCE, *OPTIONS,
+    ], check=True)
 
 
 if __name__ == "__main__":

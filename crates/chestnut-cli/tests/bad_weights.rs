@@ -161,9 +161,14 @@ fn weights_that_were_damaged_in_the_store() {
 fn no_network_at_all() {
     let s = Scratch::with_phantoms();
     s.ingest("phantom/labels.csv", "study").ends(0);
-    s.chestnut(&["embed", "study"]).fails_saying(&["no network in", "chestnut models add FILE", "seeded:densenet121"]);
     s.chestnut(&["embed", "study", "--net", "mine"]).fails_saying(&["mine", "models add"]);
     s.chestnut(&["embed", "study", "--net", "seeded:resnet"]).fails_saying(&["resnet", "densenet121", "vgg19"]);
     s.chestnut(&["compare", "study"]).fails_saying(&["no network was embedded", "chestnut embed study --net"]);
-    s.chestnut(&["models", "list"]).ends(0).says(&["No network in", "chestnut models add"]);
+    // The one that ships is taken when there is no other.
+    s.chestnut(&["embed", "study"]).ends(0).says(&["chestnut-densenet121"]);
+    s.chestnut(&["models", "list"]).ends(0).says(&[
+        "but the one that ships",
+        "chestnut models add",
+        "chestnut-densenet121",
+    ]);
 }

@@ -32,5 +32,5 @@ fn a_study_in_order_and_a_damaged_one() {
 #[test]
 fn without_any_study() {
     let s = Scratch::new();
-    s.chestnut(&["doctor"]).ends(0).says(&["processor", "there is none", "chestnut models add"]);
+    s.chestnut(&["doctor"]).ends(0).says(&["processor", "chestnut-densenet121"]);
 }

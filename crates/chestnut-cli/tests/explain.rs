@@ -267,10 +267,10 @@ fn the_report_shows_what_was_explained() {
     s.chestnut(&compare).ends(0);
     assert_eq!(section(&report()), after);
 
-    // A later run without experts and shortcuts shows neither, though their tables still lie in the folder.
+    // A later run without experts and shortcuts shows neither, and their tables are gone with the models they were of.
     s.chestnut(&["explain", "study", "--no-overlays"]).ends(0);
     let later = section(&report());
-    assert!(!later.contains("Agreement with experts") && s.has("study/explain/agreement.csv"), "{later}");
+    assert!(!later.contains("Agreement with experts") && !s.has("study/explain/agreement.csv"), "{later}");
     assert!(later.contains("Warnings of the shortcut check") && later.contains("Not made"), "{later}");
 
     // A comparison that cannot be read is said; what was explained stands.

@@ -4,7 +4,8 @@
 
 use chestnut_nn::training::Kernels;
 use chestnut_nn::{Engine, Isa, Options};
-use chestnut_train::{Batch, Cpu, Learner, TrainError, Trained, Update, initial_weights};
+use chestnut_train::depth;
+use chestnut_train::{Batch, Cpu, Depth, Learner, TrainError, Trained, Update, initial_weights};
 use chestnut_zoo::graph::{Builder, Op, Padding, Window};
 use chestnut_zoo::weights::{seeded, unit_sequence};
 use chestnut_zoo::{Activation, Architecture, Graph, Head, HeadLayer, Weights};
@@ -90,6 +91,33 @@ fn outputs_equal_the_engines_for_all_seven_networks() {
         let top = expected.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
         for (f, e) in found.iter().zip(&expected) {
             assert!((f - e).abs() < 1e-4 * top, "{}: {f} for {e}", a.name());
+        }
+    }
+}
+
+#[test]
+fn a_front_in_the_engine_and_a_tail_that_learns_are_the_whole_network() {
+    for a in Architecture::ALL {
+        let graph = a.graph(&linear(3));
+        let weights = seeded(&graph, 0);
+        let size = if a.name() == "inception_resnet_v2" { 107 } else { 75 };
+        let images = signed("input", 2 * size * size * 3);
+        let whole = Cpu::new(&graph, &weights, Update::default(), &Trained::All).unwrap().logits(&images, size, size);
+        let whole = whole.unwrap();
+        let top = whole.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+        for depth in [Depth::Head, Depth::Block] {
+            let cut = depth::split(&graph, depth).unwrap();
+            let front = cut.front.unwrap();
+            let shape = front.shapes(size, size).unwrap()[front.feature_map];
+            let mut engine =
+                Engine::new(front.clone(), depth::weights_of(&front, &weights), Options::default()).unwrap();
+            let maps = engine.run(&images, size, size, true).unwrap().feature_maps;
+            let tail = depth::weights_of(&cut.tail, &weights);
+            let mut cpu = Cpu::new(&cut.tail, &tail, Update::default(), &Trained::All).unwrap();
+            let found = cpu.logits(&maps, shape.height, shape.width).unwrap();
+            for (f, w) in found.iter().zip(&whole) {
+                assert!((f - w).abs() < 1e-4 * top, "{} {}: {f} for {w}", a.name(), depth.name());
+            }
         }
     }
 }

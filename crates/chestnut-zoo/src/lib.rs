@@ -17,6 +17,7 @@ pub mod layers;
 pub mod nets;
 pub mod onnx;
 pub mod read;
+pub mod shipped;
 pub mod store;
 pub mod weights;
 

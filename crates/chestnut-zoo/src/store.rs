@@ -11,6 +11,7 @@ use crate::graph::Graph;
 use crate::nets::Architecture;
 use crate::read::safetensors::{read_safetensors, write_atomic, write_safetensors};
 use crate::read::{HeadHint, ReadError, ReadOptions, read};
+use crate::shipped;
 use crate::weights::{self, Weights};
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
@@ -134,6 +135,8 @@ pub fn add(
         head: fitted.head,
         conditional,
     };
+    let fault = |detail| StoreError::Record { path: file.display().to_string(), detail };
+    record.paths().map_err(fault)?;
     record.graph().map_err(StoreError::Unusable)?;
     fs::create_dir_all(folder).map_err(at(folder))?;
     let unfinished = Unfinished::new(folder, name)?;
@@ -145,8 +148,8 @@ pub fn add(
     Ok(record)
 }
 
-/// Every network of the store by name; one whose record cannot be read carries the reason. A folder that does not exist
-/// is an empty store.
+/// Every network of the store and the shipped one by name; one whose record cannot be read carries the reason. A folder
+/// that does not exist is an empty store.
 ///
 /// # Errors
 /// [`StoreError::Io`] if the folder cannot be listed.
@@ -165,6 +168,9 @@ pub fn list(folder: &Path) -> Result<Vec<Listed>, StoreError> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(e) => return Err(at(folder)(e)),
     }
+    if !names.iter().any(|name| name == shipped::NAME) {
+        names.push(shipped::NAME.to_owned());
+    }
     names.sort_unstable();
     Ok(names
         .into_iter()
@@ -175,6 +181,11 @@ pub fn list(folder: &Path) -> Result<Vec<Listed>, StoreError> {
         .collect())
 }
 
+/// Whether this name means the network in the program: a network of that name in the store goes before it.
+fn is_shipped(folder: &Path, name: &str) -> bool {
+    name == shipped::NAME && matches!(folder.join(name).join(RECORD_FILE).try_exists(), Ok(false))
+}
+
 /// The record of one network.
 ///
 /// # Errors
@@ -182,6 +193,9 @@ pub fn list(folder: &Path) -> Result<Vec<Listed>, StoreError> {
 pub fn record(folder: &Path, name: &str) -> Result<ModelRecord, StoreError> {
     check_name(name)?;
     let path = folder.join(name).join(RECORD_FILE);
+    if is_shipped(folder, name) {
+        return shipped::record();
+    }
     let file = match File::open(&path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -193,8 +207,10 @@ pub fn record(folder: &Path, name: &str) -> Result<ModelRecord, StoreError> {
             }
             known.retain(|other| check_name(other).is_ok());
             known.sort_unstable();
-            let known = if known.is_empty() { "nothing yet".to_owned() } else { known.join(", ") };
-            return Err(StoreError::Absent { name: name.to_owned(), known });
+            if !known.iter().any(|name| name == shipped::NAME) {
+                known.push(format!("{} (shipped)", shipped::NAME));
+            }
+            return Err(StoreError::Absent { name: name.to_owned(), known: known.join(", ") });
         }
         Err(e) => return Err(at(&path)(e)),
     };
@@ -214,6 +230,9 @@ pub fn record(folder: &Path, name: &str) -> Result<ModelRecord, StoreError> {
 /// # Errors
 /// [`StoreError`] if it is not there, or its weights are not what its record says.
 pub fn load(folder: &Path, name: &str) -> Result<(ModelRecord, Graph, Weights), StoreError> {
+    if is_shipped(folder, name) {
+        return shipped::load();
+    }
     let record = record(folder, name)?;
     let path = folder.join(name);
     let graph = record
@@ -231,6 +250,9 @@ pub fn load(folder: &Path, name: &str) -> Result<(ModelRecord, Graph, Weights), 
 /// # Errors
 /// [`StoreError::Hash`] if they were changed; else as [`load`].
 pub fn load_verified(folder: &Path, name: &str) -> Result<(ModelRecord, Graph, Weights), StoreError> {
+    if is_shipped(folder, name) {
+        return shipped::load();
+    }
     let record = record(folder, name)?;
     let path = folder.join(name).join(WEIGHTS_FILE);
     let (found, loaded) = std::thread::scope(|scope| {

@@ -165,10 +165,6 @@ fn about_models(models: &Path, section: &mut Section<'_>, notice: &dyn Fn(&str))
         Ok(all) => all,
         Err(e) => return section.error("store", &e),
     };
-    if all.is_empty() {
-        let way_out = "add one with `chestnut models add FILE --name NAME`";
-        section.warning("networks", "there is none", way_out);
-    }
     for (name, record) in all {
         notice(&format!("the weights of {name}"));
         match record.and_then(|_| store::verify(models, &name)) {

@@ -9,6 +9,7 @@ use chestnut::cohort::Cohort;
 use chestnut::embed::{self, Network};
 use chestnut::image::variants::Tta;
 use chestnut::study::{StageRecord, Study};
+use chestnut_zoo::{shipped, store};
 use clap::{Args, ValueEnum};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,12 +19,14 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "Example:
   chestnut embed study --net xception,densenet121
 
+`--net chestnut-densenet121` is the small network that ships with the program;
 `--net seeded:densenet121` runs a network whose weights are a formula, to try the chain without any file;
 `--net seeded:densenet121+chexpert` one with CheXpert's 14 outputs, for baseline and stacking.")]
 pub(crate) struct Embed {
     /// Folder of the study.
     pub(crate) study: PathBuf,
-    /// Networks by name, separated by commas [default: all in the store].
+    /// Networks by name, separated by commas [default: all in the store; the one that ships
+    /// with the program if it is empty].
     #[arg(long, value_delimiter = ',')]
     pub(crate) net: Vec<String>,
     /// Looks at each image several times and takes the mean: test-time augmentation.
@@ -62,13 +65,11 @@ pub(crate) fn run(a: &Embed) -> anyhow::Result<Outcome> {
 }
 
 fn stored_names(models: &Path) -> anyhow::Result<Vec<String>> {
-    let names: Vec<String> = chestnut_zoo::store::list(models)?.into_iter().map(|(name, _)| name).collect();
-    if names.is_empty() {
-        bail!(
-            "there is no network in {}; add one with `chestnut models add FILE --name NAME`, or try \
-             `--net seeded:densenet121`, whose weights are a formula",
-            models.display()
-        );
+    let mut names: Vec<String> = store::list(models)?.into_iter().map(|(name, _)| name).collect();
+    // The network in the program is for trying things: beside networks of one's own it must be asked for by name.
+    let own = models.join(shipped::NAME).join(store::RECORD_FILE).is_file();
+    if names.len() > 1 && !own {
+        names.retain(|name| name != shipped::NAME);
     }
     Ok(names)
 }

@@ -17,7 +17,7 @@ use chestnut::explain::perturbed::{self, Perturbation};
 use chestnut::explain::pictures::{self, Drawn, FOLDER, Painter};
 use chestnut::explain::population::PAPER_BATCH;
 use chestnut::explain::stage::{self, ExplainOptions, Explained};
-use chestnut::explain::summary::{SUMMARY, Summary};
+use chestnut::explain::summary::{SUMMARY, Summary, split_of};
 use chestnut::explain::{BoxRule, CamKind, Models};
 use chestnut::predict::MAX_SIMILAR;
 use chestnut::predict::space::similar_csv;
@@ -114,6 +114,9 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
     if a.similar > MAX_SIMILAR {
         bail!("--similar {}: at most {MAX_SIMILAR} can be listed", a.similar);
     }
+    if a.cases > pictures::MAX_CASES {
+        bail!("--cases {}: give 0 to {}", a.cases, pictures::MAX_CASES);
+    }
     let renamed = renamed(&a.renamed)?;
     let study = Study::open(&a.study)?;
     let _lock = super::locked(&a.study, "explain")?;
@@ -144,6 +147,10 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
     let readable: Vec<usize> = explained.images.iter().map(|i| i.row).collect();
 
     let painter = Painter { models: &models, explained: &explained, kind: cam, boxes };
+    // What may be wrong with the experts' files is found before an earlier run's pictures go.
+    let seed = study.settings.split.seed;
+    let agreed =
+        a.experts.as_ref().map(|path| stage::agreement(&explained, path, &renamed, &options, seed)).transpose()?;
     pictures::clear(&study)?;
     let mut page = Page::new(&study, &cohort, &explained, &networks, cam);
     page.warn("explain", &models.remarks());
@@ -156,8 +163,7 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
     if a.similar > 0 {
         study.write("explain/similar.csv", similar_csv(&explained.cohort.label_names, &similar).as_bytes())?;
     }
-    if let Some(path) = &a.experts {
-        let agreed = stage::agreement(&explained, path, &renamed, &options, study.settings.split.seed)?;
+    if let Some(agreed) = &agreed {
         study.write("explain/agreement_rows.csv", rows_csv(&agreed.rows).as_bytes())?;
         study.write("explain/agreement.csv", summary_csv(&agreed.table).as_bytes())?;
         print_agreement(&agreed.table);
@@ -295,7 +301,7 @@ impl Page {
             "forest: tree-CAM, exact SHAP values of the embedding's features, each laid over its feature's activations"
                 .to_owned(),
         ];
-        let summary = Summary { facts: facts.clone(), ..Summary::new(cohort) };
+        let summary = Summary { facts: facts.clone(), split: split_of(&study.settings.split), ..Summary::new(cohort) };
         Self { gallery: Gallery { title, facts, ..Gallery::default() }, summary, refused: false }
     }
 

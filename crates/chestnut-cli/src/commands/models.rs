@@ -10,6 +10,7 @@ use chestnut_zoo::read::HeadHint;
 use chestnut_zoo::read::safetensors::{keras_named, write_safetensors};
 use chestnut_zoo::store::{self, AddOptions, ModelRecord};
 use chestnut_zoo::{Activation, Architecture, onnx};
+use chestnut_zoo::{layers, shipped};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -26,6 +27,9 @@ pub(crate) enum Models {
     Show {
         /// Name.
         name: String,
+        /// Every layer instead of one line per resolution.
+        #[arg(long)]
+        layers: bool,
         #[command(flatten)]
         store: Store,
     },
@@ -104,8 +108,11 @@ pub(crate) fn run(a: &Models) -> anyhow::Result<Outcome> {
         Models::List { store } => {
             let folder = models_folder(store)?;
             let all = store::list(&folder)?;
-            if all.is_empty() {
-                println!("No network in {}; add one with `chestnut models add FILE --name NAME`.", folder.display());
+            if all.len() == 1 && all[0].0 == shipped::NAME {
+                let folder = folder.display();
+                println!(
+                    "None in {folder} but the one that ships; add others with `chestnut models add FILE --name NAME`."
+                );
             }
             let mut outcome = Outcome::Clean;
             for (name, record) in all {
@@ -125,9 +132,14 @@ pub(crate) fn run(a: &Models) -> anyhow::Result<Outcome> {
             }
             Ok(outcome)
         }
-        Models::Show { name, store } => {
+        Models::Show { name, layers, store } => {
             let network = Network::find(&models_folder(store)?, name)?;
             show(&network.record)?;
+            if *layers {
+                show_layers(&network.record)?
+            } else {
+                show_stages(&network.record)?
+            }
             Ok(Outcome::Clean)
         }
         Models::Export(a) => export(a),
@@ -236,6 +248,30 @@ fn show(r: &ModelRecord) -> anyhow::Result<()> {
     println!("  licence          {}", first_line(&r.licence));
     for note in &r.notes {
         println!("  note             {note}");
+    }
+    Ok(())
+}
+
+fn show_stages(r: &ModelRecord) -> anyhow::Result<()> {
+    let graph = r.graph().map_err(|e| anyhow!("{}: {e}", r.name))?;
+    println!("\n  {:<11} {:>8} {:>7} {:>11} {:>7}  from to", "map", "channels", "layers", "parameters", "GMAC");
+    for s in layers::stages(&layers::layers(&graph, r.input_size, r.input_size)?) {
+        let map = format!("{} x {}", s.height, s.width);
+        let gmac = s.multiply_adds as f64 / 1e9;
+        let (channels, count, parameters) = (s.channels, s.layers, s.parameters);
+        println!("  {map:<11} {channels:>8} {count:>7} {parameters:>11} {gmac:>7.3}  {} {}", s.first, s.last);
+    }
+    println!("\nEvery layer: chestnut models show {} --layers", r.name);
+    Ok(())
+}
+
+fn show_layers(r: &ModelRecord) -> anyhow::Result<()> {
+    let graph = r.graph().map_err(|e| anyhow!("{}: {e}", r.name))?;
+    println!("\n  {:<32} {:<22} {:>16} {:>11} {:>8}", "layer", "what", "output", "parameters", "MMAC");
+    for l in layers::layers(&graph, r.input_size, r.input_size)? {
+        let output = format!("{} x {} x {}", l.output.height, l.output.width, l.output.channels);
+        let mmac = l.multiply_adds as f64 / 1e6;
+        println!("  {:<32} {:<22} {output:>16} {:>11} {mmac:>8.2}", l.name, l.kind, l.parameters);
     }
     Ok(())
 }

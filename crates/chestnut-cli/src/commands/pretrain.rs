@@ -90,7 +90,7 @@ pub(crate) fn run(a: &Pretrain) -> anyhow::Result<Outcome> {
 fn check_name(a: &Pretrain, models: &Path) -> anyhow::Result<()> {
     let Some(name) = &a.name else { return Ok(()) };
     match store::record(models, name) {
-        Ok(_) if !a.replace => Err(StoreError::Exists(name.clone()).into()),
+        Ok(_) if !a.replace && models.join(name).exists() => Err(StoreError::Exists(name.clone()).into()),
         Err(e @ StoreError::Name(_)) => Err(e.into()),
         _ => Ok(()),
     }

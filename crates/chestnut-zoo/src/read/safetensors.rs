@@ -14,7 +14,7 @@ use ::safetensors::tensor::{Dtype, Metadata};
 use half::f16;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 /// Metadata key: architecture name.
@@ -52,7 +52,15 @@ pub fn read_safetensors(path: &Path) -> Result<Contents, ReadError> {
     contents(file, length)
 }
 
-fn contents(file: File, length: u64) -> Result<Contents, ReadError> {
+/// The same from memory.
+///
+/// # Errors
+/// As [`read_safetensors`].
+pub fn read_safetensors_bytes(bytes: &[u8]) -> Result<Contents, ReadError> {
+    contents(io::Cursor::new(bytes), bytes.len() as u64)
+}
+
+fn contents(file: impl Read + Seek, length: u64) -> Result<Contents, ReadError> {
     let broken = |what: String| ReadError::Broken(format!("safetensors: {what}"));
     let mut reader = BufReader::with_capacity(CHUNK, file);
     let mut size = [0_u8; 8];
@@ -124,15 +132,16 @@ pub(super) fn read(file: File, length: u64) -> Result<SourceModel, ReadError> {
         let names = left_out.join(", ");
         model.notes.push(format!("left out tensors that are not floating-point values: {names}"));
     }
+    let conditional = match contents.metadata.get(META_CONDITIONAL) {
+        Some(text) => serde_json::from_str(text)
+            .map_err(|e| ReadError::Broken(format!("safetensors: {META_CONDITIONAL}: {e}")))?,
+        None => BTreeMap::new(),
+    };
     model.recorded = Recorded {
         architecture: contents.metadata.get(META_ARCHITECTURE).cloned(),
         head: contents.metadata.get(META_HEAD).and_then(|text| serde_json::from_str(text).ok()),
         standardisation: contents.metadata.get(META_STANDARDISATION).cloned(),
-        conditional: contents
-            .metadata
-            .get(META_CONDITIONAL)
-            .and_then(|text| serde_json::from_str(text).ok())
-            .unwrap_or_default(),
+        conditional,
     };
     let mut named: Vec<(String, Tensor)> = contents.tensors.into_iter().collect();
     if torch_names::looks_like_torch(named.iter().map(|(name, _)| name.as_str())) {

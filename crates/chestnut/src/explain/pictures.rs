@@ -46,8 +46,7 @@ const FILES: [&str; 10] = [
     "perturbation.csv",
     "similar.csv",
 ];
-const FOLDERS: [&str; 8] =
-    ["overlays", "cases", "population", "batches", "together", "similar", "occlusion", "rise"];
+const FOLDERS: [&str; 8] = ["overlays", "cases", "population", "batches", "together", "similar", "occlusion", "rise"];
 
 /// Removes what an earlier run wrote: it may be of other models.
 ///

@@ -8,6 +8,7 @@ use super::gallery::Grid;
 use super::pictures::{FOLDER, Picture};
 use crate::cohort::Cohort;
 use crate::predict::index::sha256;
+use crate::study::SplitSettings;
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 use std::path::{Component, Path};
@@ -31,6 +32,9 @@ pub struct Summary {
     pub format_version: u32,
     /// Identity of the study's images and labels, to notice that they changed.
     pub cohort_hash: String,
+    /// How the study was split; empty in files from before this was kept.
+    #[serde(default)]
+    pub split: String,
     /// What was explained and how, one line each.
     pub facts: Vec<String>,
     /// Warnings of the shortcut check; `None` if it was not made.
@@ -58,6 +62,12 @@ pub struct EmbeddedMap {
     pub words: String,
     /// The bytes of a PNG file.
     pub png: Vec<u8>,
+}
+
+/// A split's settings as a summary keeps them.
+#[must_use]
+pub fn split_of(settings: &SplitSettings) -> String {
+    format!("{settings:?}")
 }
 
 impl Summary {

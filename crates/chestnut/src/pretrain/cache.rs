@@ -89,7 +89,9 @@ impl Entry {
 
     /// Whether nothing has to be done for a file that is so now.
     fn holds(&self, now: Stamp) -> bool {
-        matches!(self.state, THERE | REFUSED) && self.stamp == now
+        // A file that is there but could not be opened is tried again: rights and drives come back without a new time.
+        let unopened = self.sha256 == [0; 32] && now != Stamp::default();
+        (self.state == THERE || (self.state == REFUSED && !unopened)) && self.stamp == now
     }
 }
 
@@ -131,6 +133,12 @@ impl Cache {
         let name = &digits[..16];
         let path = folder.join(format!("squares-{name}.bin"));
         let list = folder.join(format!("squares-{name}.refused.csv"));
+        // One run at a time makes or renews a cache; another waits here and finds it whole. Where the file system knows
+        // no locks it goes on without.
+        let gate = folder.join(format!("squares-{name}.lock"));
+        let opened = OpenOptions::new().write(true).create(true).truncate(false).open(&gate);
+        let gate = opened.map_err(PretrainError::io(&gate))?;
+        let _ = gate.lock();
         let failed = PretrainError::io(&path);
         let found = if path.is_file() {
             let mut file = File::open(&path).map_err(&failed)?;

@@ -7,8 +7,8 @@
 use crate::cohort::pseudonym::is_pseudonym;
 use crate::cohort::{Cohort, CohortImage, Label, Split};
 use crate::compare::PARTS;
-use crate::explain::summary::{EmbeddedMap, Summary};
-use crate::study::{Manifest, read_text};
+use crate::explain::summary::{EmbeddedMap, Summary, split_of};
+use crate::study::{Manifest, Study, read_text};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -84,10 +84,13 @@ impl StudyFacts {
             serde_json::from_str::<Manifest>(&t).map_err(|e| format!("manifest.json cannot be understood: {e}"))
         });
         let named = |c: &Cohort| c.images.iter().all(|i| is_pseudonym(&i.patient));
+        let split_now = Study::open(folder).ok().map(|s| split_of(&s.settings.split));
         let explained = Summary::read(folder).map(|found| {
             found.map(|summary| {
                 let (maps, left_out) = summary.embedded(folder);
-                ExplainFacts { is_current: cohort.as_ref().ok().map(|c| summary.is_of(c)), maps, left_out, summary }
+                let same = split_now.as_ref().is_none_or(|now| summary.split.is_empty() || summary.split == *now);
+                let is_current = cohort.as_ref().ok().map(|c| summary.is_of(c) && same);
+                ExplainFacts { is_current, maps, left_out, summary }
             })
         });
         Self {

@@ -101,6 +101,12 @@ pub fn renew(folder: &Path) -> Result<Option<PathBuf>, ReportError> {
     if !metrics.is_file() {
         return Ok(None);
     }
+    // Counts are read from the cohort as it is now: beside older results they would be those of another study.
+    let changed = |name: &str| std::fs::metadata(folder.join(name)).and_then(|m| m.modified()).ok();
+    let results = changed("metrics.json");
+    if let Some(name) = ["cohort.csv", "study.toml"].into_iter().find(|name| changed(name) > results) {
+        return Err(ReportError::Renew(format!("metrics.json is older than {name}")));
+    }
     let text = read_text(&metrics).map_err(|e| ReportError::Renew(e.to_string()))?;
     let c: Comparison =
         serde_json::from_str(&text).map_err(|e| ReportError::Renew(format!("{}: {e}", metrics.display())))?;

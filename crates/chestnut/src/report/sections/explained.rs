@@ -28,7 +28,7 @@ fn shown(found: &ExplainFacts) -> Vec<Block> {
     let mut blocks = Vec::new();
     if found.is_current == Some(false) {
         blocks.push(Block::Mark(
-            "Images or labels of the study have changed since these explanations were made. Run chestnut explain again."
+            "Images, labels or the split of the study have changed since these explanations were made. Run chestnut explain again."
                 .to_owned(),
         ));
     }
@@ -55,7 +55,7 @@ fn shown(found: &ExplainFacts) -> Vec<Block> {
         blocks.push(Block::Pictures(found.maps.clone()));
     }
     let mut notes = vec![
-        "Made by the last run of chestnut explain, with models fitted on the same patients as the tables above. All \
+        "Made by the last run of chestnut explain, with models of its own fitted on the study's first split. All \
          pictures, similar cases among them: explain/index.html in the study."
             .to_owned(),
     ];
