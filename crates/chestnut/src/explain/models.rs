@@ -1,7 +1,7 @@
 //! The models that a study's heat maps explain: per network a fine-tuned head and a random forest on its embeddings.
 //!
 //! Both are fitted on the patients to learn from and never on those shown. They are fitted once and then asked by all
-//! parts of `explain`: maps, hidden parts of the image, other views of it. A [`Runner`] feeds images to one network; it
+//! parts of `explain`: maps, hidden parts of the image, other views of it. A `Runner` feeds images to one network; it
 //! reads them as `embed` does, so that a map belongs to the very numbers that were embedded.
 
 use super::{ExplainedHead, SOURCES};
