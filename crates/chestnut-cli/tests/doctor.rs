@@ -10,7 +10,16 @@ use common::{NET, NET_FOLDER, Scratch};
 fn a_study_in_order_and_a_damaged_one() {
     let s = Scratch::with_study();
     let run = s.chestnut(&["doctor", "study"]).ends(0);
-    let run = run.says(&["machine", "threads", "memory", "models", "study study", "12 images", NET, "Everything is in order"]);
+    let run = run.says(&[
+        "machine",
+        "threads",
+        "memory",
+        "models",
+        "study study",
+        "12 images",
+        NET,
+        "Everything is in order",
+    ]);
     assert!(run.out.lines().count() < 40, "one screen\n{run}");
 
     let shard = format!("study/{NET_FOLDER}/part-00000.parquet");
