@@ -56,10 +56,25 @@ impl Geometry {
         self.kernel[0] * self.kernel[1]
     }
 
+    /// Columns of input that a line of output reads.
+    fn width(&self) -> usize {
+        (self.output.width - 1) * self.stride + self.kernel[1]
+    }
+
+    /// What `lines` output rows from `y` on read.
+    fn patch(&self, y: usize, lines: usize) -> Patch {
+        Patch {
+            from: (y * self.stride) as isize - self.before[0] as isize,
+            rows: (lines - 1) * self.stride + self.kernel[0],
+            left: self.before[1],
+            width: self.width(),
+        }
+    }
+
     /// Output rows per item.
     fn rows(&self) -> usize {
-        let width = (self.output.width - 1) * self.stride + self.kernel[1];
-        let fit = (SCRATCH / (width * self.input.channels.max(self.output.channels))).saturating_sub(self.kernel[0])
+        let fit = (SCRATCH / (self.width() * self.input.channels.max(self.output.channels)))
+            .saturating_sub(self.kernel[0])
             / self.stride
             + 1;
         let least = PIXELS.0.div_ceil(self.output.width);
@@ -129,19 +144,14 @@ pub(super) fn forward(
     observe: bool,
 ) -> Option<Moments> {
     let c = g.input.channels;
-    let width = (g.output.width - 1) * g.stride + g.kernel[1];
+    let width = g.width();
     let offsets = offsets(g.kernel, width, c);
     let (row, first) = (to.row, to.first);
     let line = g.output.width * row;
     let parts: Vec<Moments> = items(to.values, g.output.height * line, line, g.rows())
         .map_init(Vec::new, |scratch, (b, y, out)| {
             let lines = out.len() / line;
-            let patch = Patch {
-                from: (y * g.stride) as isize - g.before[0] as isize,
-                rows: (lines - 1) * g.stride + g.kernel[0],
-                left: g.before[1],
-                width,
-            };
+            let patch = g.patch(y, lines);
             fill(k, from, g.input, b, &patch, scratch);
             let out = &mut out[first..];
             k.multiply(scratch, &g.window(&offsets, width, c, lines), packed, out, row, false);
@@ -229,13 +239,8 @@ fn add_tile(
     (scratch, spaced, packing): (&mut Vec<f32>, &mut Vec<f32>, &mut Vec<f32>),
 ) {
     let (ci, co) = (g.input.channels, g.output.channels);
-    let width = (g.output.width - 1) * g.stride + g.kernel[1];
-    let patch = Patch {
-        from: (y * g.stride) as isize - g.before[0] as isize,
-        rows: (lines - 1) * g.stride + g.kernel[0],
-        left: g.before[1],
-        width,
-    };
+    let width = g.width();
+    let patch = g.patch(y, lines);
     fill(k, from, g.input, b, &patch, scratch);
     let at = (b * g.output.height + y) * g.output.width;
     let dy = &dy[at * co..(at + lines * g.output.width) * co];
@@ -349,18 +354,13 @@ pub(super) fn depthwise(
     observe: bool,
 ) -> Option<Moments> {
     let c = g.input.channels;
-    let width = (g.output.width - 1) * g.stride + g.kernel[1];
+    let width = g.width();
     let (row, first) = (to.row, to.first);
     let line = g.output.width * row;
     let parts: Vec<Moments> = items(to.values, g.output.height * line, line, g.rows())
         .map_init(Vec::new, |scratch, (b, y, out)| {
             let lines = out.len() / line;
-            let patch = Patch {
-                from: (y * g.stride) as isize - g.before[0] as isize,
-                rows: (lines - 1) * g.stride + g.kernel[0],
-                left: g.before[1],
-                width,
-            };
+            let patch = g.patch(y, lines);
             fill(k, from, g.input, b, &patch, scratch);
             for (l, out) in out.chunks_mut(line).enumerate() {
                 let out = &mut out[first..];
@@ -379,7 +379,7 @@ pub(super) fn depthwise(
 /// Depthwise, gradient of the kernel `[tap][channel]`.
 pub(super) fn depthwise_weights(k: Kernels, g: &Geometry, from: &Reader<'_>, dy: &[f32]) -> Vec<f32> {
     let c = g.input.channels;
-    let width = (g.output.width - 1) * g.stride + g.kernel[1];
+    let width = g.width();
     let rows = g.rows();
     let per_image = g.output.height.div_ceil(rows);
     let parts: Vec<Vec<f32>> = (0..g.batch * per_image)
@@ -387,12 +387,7 @@ pub(super) fn depthwise_weights(k: Kernels, g: &Geometry, from: &Reader<'_>, dy:
         .map_init(Vec::new, |scratch, tile| {
             let (b, y) = (tile / per_image, tile % per_image * rows);
             let lines = rows.min(g.output.height - y);
-            let patch = Patch {
-                from: (y * g.stride) as isize - g.before[0] as isize,
-                rows: (lines - 1) * g.stride + g.kernel[0],
-                left: g.before[1],
-                width,
-            };
+            let patch = g.patch(y, lines);
             fill(k, from, g.input, b, &patch, scratch);
             let mut sums = vec![0.0; g.taps() * c];
             for l in 0..lines {

@@ -10,7 +10,7 @@ use crate::cohort::{BlankRules, Cohort, CohortImage};
 use crate::error::{Error, Result};
 use crate::image::recipe::Standardisation;
 use crate::image::variants::Tta;
-use crate::image::{self, recipe::Recipe};
+use crate::image::{self, Radiograph, recipe::Recipe};
 use crate::study::Study;
 use chestnut_nn::{Engine, Options};
 use chestnut_zoo::store::{self, ModelRecord};
@@ -266,13 +266,23 @@ pub(crate) fn prepare(
     recipe: &Recipe,
     image: &CohortImage,
 ) -> std::result::Result<Vec<f32>, String> {
+    Ok(recipe.prepare(&film(study, sources, recipe, image)?).grey)
+}
+
+/// The film of an image at its own size, blanked as the study asks, or why it cannot be read.
+pub(crate) fn film(
+    study: &Study,
+    sources: &Sources,
+    recipe: &Recipe,
+    image: &CohortImage,
+) -> std::result::Result<Radiograph, String> {
     let bytes = sources.read(&image.id).map_err(|e| e.to_string())?;
     let mut decoded = image::decode_with(&bytes, &recipe.pixels).map_err(|e| e.to_string())?;
     if decoded.content_sha256 != image.sha256 {
         return Err("has changed since it was ingested; run ingest again".to_owned());
     }
     study.settings.blank.apply(&mut decoded.radiograph, decoded.dicom.as_ref());
-    Ok(recipe.prepare(&decoded.radiograph).grey)
+    Ok(decoded.radiograph)
 }
 
 fn shard_name(i: usize) -> String {

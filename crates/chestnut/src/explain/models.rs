@@ -9,11 +9,11 @@ use crate::cohort::Cohort;
 use crate::cohort::Unit;
 use crate::cohort::source::Sources;
 use crate::compare::{label_table, parts_of, untrained};
-use crate::embed::{EmbeddingTable, Network};
+use crate::embed::{self, EmbeddingTable, Network};
 use crate::error::{Error, Result};
 use crate::evaluate::table::SPLIT_BY_IMAGE;
+use crate::image::Radiograph;
 use crate::image::recipe::{Recipe, Standardisation};
-use crate::image::{self, Radiograph};
 use crate::predict::space::{EmbeddingSpace, SimilarImage, similar_cases};
 use crate::predict::store::augmented;
 use crate::study::Study;
@@ -246,14 +246,7 @@ impl<'a> Models<'a> {
     /// # Errors
     /// Why it cannot be read any more.
     pub fn film(&self, row: usize) -> std::result::Result<Radiograph, String> {
-        let image = &self.cohort.images[row];
-        let bytes = self.sources.read(&image.id).map_err(|e| e.to_string())?;
-        let mut decoded = image::decode_with(&bytes, &self.study.settings.recipe.pixels).map_err(|e| e.to_string())?;
-        if decoded.content_sha256 != image.sha256 {
-            return Err("has changed since it was ingested; run ingest again".to_owned());
-        }
-        self.study.settings.blank.apply(&mut decoded.radiograph, decoded.dicom.as_ref());
-        Ok(decoded.radiograph)
+        embed::film(self.study, &self.sources, &self.study.settings.recipe, &self.cohort.images[row])
     }
 
     /// Network number `number`, loaded.

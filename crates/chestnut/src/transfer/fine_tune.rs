@@ -47,7 +47,7 @@ pub fn fit(
 }
 
 /// Embeddings `[row][feature]` and targets `[row][label]` of some rows of the cohort.
-pub(super) fn material(table: &EmbeddingTable, labels: &Labels, rows: &[usize]) -> (Vec<f32>, Vec<Option<f32>>) {
+fn material(table: &EmbeddingTable, labels: &Labels, rows: &[usize]) -> (Vec<f32>, Vec<Option<f32>>) {
     let embedding = |r: usize| &table.embeddings[r * table.width..(r + 1) * table.width];
     let targets = |r: usize| (0..labels.outputs()).map(move |k| labels.get(r, k).map(|p| if p { 1.0 } else { 0.0 }));
     (rows.iter().flat_map(|&r| embedding(r)).copied().collect(), rows.iter().flat_map(|&r| targets(r)).collect())

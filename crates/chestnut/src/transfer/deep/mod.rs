@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::study::{StageRecord, Study};
 use chestnut_forest::Labels;
 use chestnut_train::depth::{learning, split, weights_of};
-use chestnut_train::{Depth, Learner, Schedule, TrainedHead};
+use chestnut_train::{Depth, Learner, Schedule};
 use chestnut_zoo::read::HeadHint;
 use chestnut_zoo::read::safetensors::write_safetensors;
 use chestnut_zoo::store::{self, AddOptions, ModelRecord};
@@ -219,17 +219,8 @@ pub fn finetune(
 }
 
 /// The head to start from, trained on frozen features.
-fn head_weights(
-    table: &EmbeddingTable,
-    labels: &Labels,
-    [train, validation]: [&[usize]; 2],
-    seed: u64,
-) -> Result<Weights> {
-    let (learn_x, learn_y) = super::fine_tune::material(table, labels, train);
-    let (judge_x, judge_y) = super::fine_tune::material(table, labels, validation);
-    let learn = chestnut_train::Rows { embeddings: &learn_x, targets: &learn_y };
-    let judge = chestnut_train::Rows { embeddings: &judge_x, targets: &judge_y };
-    let head = TrainedHead::train(learn, judge, table.width, labels.outputs(), &Schedule::fair(), seed)?;
+fn head_weights(table: &EmbeddingTable, labels: &Labels, parts: [&[usize]; 2], seed: u64) -> Result<Weights> {
+    let head = super::fine_tune::fit(table, labels, parts, &Schedule::fair(), seed)?;
     let tensor = |shape: Vec<usize>, values: &[f64]| Tensor { shape, data: values.iter().map(|&v| v as f32).collect() };
     Ok(Weights::from([
         ("head.0.kernel".to_owned(), tensor(vec![table.width, labels.outputs()], &head.kernel)),
