@@ -6,6 +6,7 @@ use crate::layout::Layout;
 use crate::memory::{Aligned, Span};
 use crate::plan::{self, Plan, PlanError, Work, blocks};
 use crate::pool::Pool;
+use crate::precision::Precision;
 use crate::simd::{Isa, LANES};
 use chestnut_zoo::graph::{Graph, InputTooSmall, NodeId, Shape};
 use chestnut_zoo::{Activation, Weights};
@@ -26,13 +27,15 @@ pub struct Options {
     pub isa: Isa,
     /// Whether 3x3 convolutions may use Winograd's algorithm (faster; error of embeddings about 1e-6 relative).
     pub winograd: bool,
+    /// Of the products of 1x1 convolutions and of windows other than Winograd's.
+    pub precision: Precision,
 }
 
 impl Default for Options {
-    /// All cores, the best instruction set, Winograd.
+    /// All cores, the best instruction set, Winograd, f32.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads, isa: Isa::detect(), winograd: true }
+        Self { threads, isa: Isa::detect(), winograd: true, precision: Precision::F32 }
     }
 }
 
@@ -95,13 +98,16 @@ impl Engine {
     /// Compiles `graph` with `weights`, which are used up.
     ///
     /// # Errors
-    /// [`PlanError`] if the weights do not fit.
+    /// [`PlanError`] if the weights do not fit, or the processor lacks `options.precision`.
     ///
     /// # Panics
     /// If this processor lacks `options.isa`.
     pub fn new(graph: Graph, weights: Weights, options: Options) -> Result<Self, PlanError> {
         assert!(Isa::available().contains(&options.isa), "this processor has no {}", options.isa);
-        let plan = plan::compile(&graph, weights, options.isa, options.winograd)?;
+        if !options.precision.runs_on(options.isa) {
+            return Err(PlanError::Precision);
+        }
+        let plan = plan::compile(&graph, weights, options)?;
         let pool = Pool::new(options.threads);
         Ok(Self { graph, plan, isa: options.isa, pool, layout: None, arena: Aligned::zeros(0), scratch: Vec::new() })
     }

@@ -15,6 +15,7 @@
 mod compiler;
 mod packing;
 
+use crate::Precision;
 use crate::memory::Aligned;
 use crate::simd::LANES;
 use chestnut_zoo::Activation;
@@ -37,6 +38,9 @@ pub enum PlanError {
         /// Channels of the input that does not fit.
         channels: usize,
     },
+    /// This processor has no instructions for the precision that was asked for.
+    #[error("precision bf16 needs a processor with AVX512-BF16, which this one is not; f32 runs everywhere")]
+    Precision,
     /// A pattern that none of the known networks has.
     #[error("layer {layer}: {what} is not supported by the engine")]
     Unsupported {
@@ -60,7 +64,10 @@ pub(crate) enum Algorithm {
     Winograd,
 }
 
-/// Which algorithm serves which convolution. Measured on AVX-512 (docs/performance.md): Winograd wins from 16 input
+/// Which algorithm serves which convolution. With bf16, the first two multiply pairs; Winograd stays in f32 (its
+/// transformed values would lose too much, and a quarter of the multiplications beats half of them), and so does the image.
+///
+///  Measured on AVX-512 (docs/performance.md): Winograd wins from 16 input
 /// channels on, whatever the image's size.
 fn choose(window: &Window, inputs: usize, from_image: bool, allow_winograd: bool) -> Algorithm {
     match window {
@@ -90,10 +97,12 @@ pub(crate) struct Convolution {
     pub(crate) residual: Option<NodeId>,
     pub(crate) window: Window,
     pub(crate) algorithm: Algorithm,
+    /// Of inputs and weights while they are multiplied.
+    pub(crate) precision: Precision,
     pub(crate) source: Source,
     /// Vectors of output channels per panel.
     pub(crate) widths: Vec<usize>,
-    /// Packed panels; for Winograd 36 times.
+    /// Packed panels, in words of 32 bits; for Winograd 36 times.
     pub(crate) weights: Aligned,
     pub(crate) bias: Aligned,
     pub(crate) relu: bool,

@@ -2,7 +2,7 @@
 
 #![allow(missing_docs)]
 
-use chestnut_nn::{Engine, Isa, Options, reference};
+use chestnut_nn::{Engine, Isa, Options, Precision, reference};
 use chestnut_zoo::graph::{Builder, Graph, Op, Padding, Window};
 use chestnut_zoo::weights::{seeded, unit_sequence};
 use chestnut_zoo::{Architecture, Head};
@@ -29,8 +29,12 @@ fn check(graph: &Graph, batch: usize, h: usize, w: usize, tolerance: f64) {
         .collect();
     for isa in Isa::available() {
         for winograd in [true, false] {
-            let mut engine =
-                Engine::new(graph.clone(), weights.clone(), Options { threads: 2, isa, winograd }).expect("fits");
+            let mut engine = Engine::new(
+                graph.clone(),
+                weights.clone(),
+                Options { threads: 2, isa, winograd, ..Options::default() },
+            )
+            .expect("fits");
             let taps = engine.run(&images, h, w, true).expect("runs");
             let per = |v: &[f32], i: usize| v[v.len() / batch * i..v.len() / batch * (i + 1)].to_vec();
             for (i, e) in expected.iter().enumerate() {
@@ -139,6 +143,72 @@ fn bits_do_not_depend_on_threads_or_batch() {
         let last = run(2, &images[4 * h * w * 3..]);
         let n = one.embeddings.len() / 5;
         assert!(last.embeddings == one.embeddings[4 * n..], "{a}: alone and in a batch");
+    }
+}
+
+/// Length of the difference, relative to the expected length.
+fn distance(found: &[f32], expected: &[f32]) -> f64 {
+    let square = |v: f64| v * v;
+    let apart: f64 = found.iter().zip(expected).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
+    (apart / expected.iter().map(|&b| square(f64::from(b))).sum::<f64>()).sqrt()
+}
+
+/// Instruction sets that multiply pairs of bf16 here.
+fn with_bf16() -> impl Iterator<Item = Isa> {
+    Isa::available().into_iter().filter(|&isa| Precision::Bf16.runs_on(isa))
+}
+
+#[test]
+fn one_bf16_layer_is_the_same_on_every_instruction_set() {
+    // Through two layers a sum that rounds the other way would turn over roundings to bf16, and through ten most of them.
+    for (size, stride) in [([1, 1], 1), ([1, 1], 2), ([3, 3], 2), ([1, 7], 1), ([5, 5], 1)] {
+        let mut b = Builder::new(3);
+        let x = b.conv("first", 0, 40, [3, 3], 1, Padding::Each(1));
+        let window = Window { size, stride, padding: Padding::Same };
+        let x = b.push("c", Op::Conv { window, filters: 80, bias: true }, &[x]);
+        let graph = b.finish("layer", x, &Head::none());
+        let images = image(2 * 13 * 10 * 3);
+        let run = |isa, precision| {
+            let options = Options { threads: 2, isa, precision, ..Options::default() };
+            let taps = Engine::new(graph.clone(), seeded(&graph, 1), options).expect("fits").run(&images, 13, 10, true);
+            taps.expect("runs").feature_maps
+        };
+        let plain = run(Isa::Portable, Precision::Bf16);
+        let rounding = distance(&plain, &run(Isa::Portable, Precision::F32));
+        assert!((1e-4..1e-2).contains(&rounding), "{size:?}: bf16 is {rounding:e} from f32");
+        for isa in with_bf16() {
+            let apart = distance(&run(isa, Precision::Bf16), &plain);
+            assert!(apart < 2e-5, "{size:?} {isa}: {apart:e} from plain Rust");
+        }
+    }
+}
+
+#[test]
+fn bf16_is_near_f32_for_any_threads_and_batch() {
+    for (a, h, w) in [(Architecture::DenseNet121, 64, 75), (Architecture::InceptionResNetV2, 110, 99)] {
+        let graph = a.graph(&Head::none());
+        let images = image(3 * h * w * 3);
+        let run = |threads, isa, precision, images: &[f32]| {
+            let options = Options { threads, isa, precision, ..Options::default() };
+            let taps = Engine::new(graph.clone(), seeded(&graph, 1), options).expect("fits").run(images, h, w, false);
+            taps.expect("runs").embeddings
+        };
+        let exact = run(2, Isa::detect(), Precision::F32, &images);
+        for isa in with_bf16() {
+            let found = run(2, isa, Precision::Bf16, &images);
+            let rounding = distance(&found, &exact);
+            assert!((1e-4..3e-2).contains(&rounding), "{a} {isa}: bf16 is {rounding:e} from f32");
+            assert!(found == run(1, isa, Precision::Bf16, &images), "{a} {isa}: threads");
+            let n = found.len() / 3;
+            let alone = run(2, isa, Precision::Bf16, &images[2 * h * w * 3..]);
+            assert!(alone == found[2 * n..], "{a} {isa}: alone and in a batch");
+        }
+    }
+    let graph = Architecture::Vgg16.graph(&Head::none());
+    for isa in Isa::available().into_iter().filter(|&isa| !Precision::Bf16.runs_on(isa)) {
+        let options = Options { isa, precision: Precision::Bf16, ..Options::default() };
+        let message = Engine::new(graph.clone(), seeded(&graph, 1), options).err().expect("refused").to_string();
+        assert!(message.contains("AVX512-BF16"), "{message}");
     }
 }
 

@@ -158,6 +158,9 @@ pub fn compare(
         if let Some(tta) = stage.and_then(|s| s.facts.get("tta")) {
             notes.insert(format!("embeddings of {} are means over {tta} looks at each image (--tta)", network.name));
         }
+        if let Some(precision) = stage.and_then(|s| s.facts.get("precision")) {
+            notes.insert(format!("embeddings of {} were computed in {precision} (--precision)", network.name));
+        }
     }
     let approaches = possible(networks, tables, cohort, options, &mut notes);
     if approaches.is_empty() {

@@ -1,11 +1,12 @@
 //! `chestnut bench`
 
+use super::embed::PrecisionArg;
 use super::models_folder;
 use crate::Outcome;
 use crate::args::Store;
 use anyhow::{anyhow, bail};
 use chestnut::embed::{Network, SEEDED, SEEDED_HEAD};
-use chestnut_nn::{Engine, Isa, Options, StepTime};
+use chestnut_nn::{Engine, Isa, Options, Precision, StepTime};
 use chestnut_zoo::weights::unit_sequence;
 use chestnut_zoo::{Architecture, Head, HeadLayer, store, weights};
 use clap::Args;
@@ -33,6 +34,9 @@ pub(crate) struct Bench {
     /// Threads [default: all cores].
     #[arg(long)]
     pub(crate) threads: Option<usize>,
+    /// Precision of the products; with bf16, how far embeddings are from those in f32 is said, too.
+    #[arg(long, value_enum, default_value = "f32")]
+    pub(crate) precision: PrecisionArg,
     /// Time of each layer.
     #[arg(long)]
     pub(crate) layers: bool,
@@ -47,8 +51,8 @@ pub(crate) fn run(a: &Bench) -> anyhow::Result<Outcome> {
     if a.batch.is_empty() || a.batch.contains(&0) || a.batch.iter().any(|&b| b > 1024) {
         bail!("--batch must be 1 to 1024");
     }
-    let options =
-        Options { threads: a.threads.unwrap_or(Options::default().threads).clamp(1, 1024), ..Options::default() };
+    let threads = a.threads.unwrap_or(Options::default().threads).clamp(1, 1024);
+    let options = Options { threads, precision: a.precision.into(), ..Options::default() };
     let names = if a.net.is_empty() {
         Architecture::ALL.iter().map(|n| format!("{SEEDED}{n}")).collect()
     } else {
@@ -57,8 +61,8 @@ pub(crate) fn run(a: &Bench) -> anyhow::Result<Outcome> {
     let peak = chestnut_nn::measure_peak(options.isa, options.threads);
     if !a.json {
         println!(
-            "{} threads, {}, peak of this machine {peak:.0} GFLOP/s (measured), {} x {} pixels\n",
-            options.threads, options.isa, a.size, a.size
+            "{} threads, {}, {}, peak of this machine {peak:.0} GFLOP/s in f32 (measured), {} x {} pixels\n",
+            options.threads, options.isa, options.precision, a.size, a.size
         );
         println!(
             "{:<30} {:>5} {:>10} {:>10} {:>10} {:>8} {:>10}",
@@ -70,7 +74,20 @@ pub(crate) fn run(a: &Bench) -> anyhow::Result<Outcome> {
         let (graph, weights) = load(a, name)?;
         let gmac = graph.multiply_adds(a.size, a.size)? as f64 / 1e9;
         let channels = graph.input_channels();
+        let exact = match options.precision {
+            Precision::F32 => None,
+            Precision::Bf16 => {
+                let options = Options { precision: Precision::F32, ..options };
+                Some(Engine::new(graph.clone(), weights.clone(), options)?)
+            }
+        };
         let mut engine = Engine::new(graph, weights, options)?;
+        if let Some(mut exact) = exact
+            && !a.json
+        {
+            let apart = difference(&mut exact, &mut engine, a.size)?;
+            println!("{name:<30} embeddings {apart:.1e} from those in f32 (relative length of the difference)");
+        }
         for &batch in &a.batch {
             let images: Vec<f32> =
                 unit_sequence("input", 0).take(batch * a.size * a.size * channels).map(|u| 2.0 * u - 1.0).collect();
@@ -95,7 +112,7 @@ pub(crate) fn run(a: &Bench) -> anyhow::Result<Outcome> {
                 );
             }
             runs.push(
-                json!({"network": name, "batch": batch, "size": a.size, "threads": options.threads, "times_ms": times}),
+                json!({"network": name, "precision": options.precision.to_string(), "batch": batch, "size": a.size, "threads": options.threads, "times_ms": times}),
             );
             if a.layers {
                 layers(&mut engine, &images, a.size, batch)?;
@@ -131,6 +148,17 @@ fn load(a: &Bench, name: &str) -> anyhow::Result<(chestnut_zoo::Graph, chestnut_
     Network::find(&folder, name)?;
     let (_, graph, weights) = store::load(&folder, name)?;
     Ok((graph, weights))
+}
+
+/// Length of the difference between two engines' embeddings of an image of noise, relative to that of the embedding.
+fn difference(exact: &mut Engine, other: &mut Engine, size: usize) -> anyhow::Result<f64> {
+    let values = size * size * exact.graph().input_channels();
+    let image: Vec<f32> = unit_sequence("input", 0).take(values).map(|u| 2.0 * u - 1.0).collect();
+    let a = exact.run(&image, size, size, false)?.embeddings;
+    let b = other.run(&image, size, size, false)?.embeddings;
+    let length = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let apart = length(&mut a.iter().zip(&b).map(|(&a, &b)| f64::from(a) - f64::from(b)));
+    Ok(apart / length(&mut a.iter().map(|&v| f64::from(v))))
 }
 
 /// Fastest of several passes for each layer, and a sum for each kind of layer.

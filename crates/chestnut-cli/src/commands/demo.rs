@@ -5,8 +5,8 @@ use crate::Outcome;
 use crate::progress::Progress;
 use chestnut::cohort::{IngestOptions, LabelMap, LabelSet};
 use chestnut::compare::CompareOptions;
+use chestnut::embed::EmbedOptions;
 use chestnut::evaluate::table;
-use chestnut::image::variants::Tta;
 use chestnut::phantom::export::{ExportOptions, export};
 use chestnut::phantom::{Hospital, PhantomConfig};
 use chestnut::study::{SplitSettings, Study};
@@ -66,7 +66,7 @@ pub(crate) fn run(a: &Demo) -> anyhow::Result<Outcome> {
     let names = [shipped::NAME.to_owned()];
     // A folder without networks, so that the one in the program is taken.
     let store = a.output.join("models");
-    embed::embed(&study, &store, &names, Tta::Off)?;
+    embed::embed(&study, &store, &names, EmbedOptions::default())?;
     let compared = CompareOptions { label_map: LabelMap::from_toml(MAP)?, ..CompareOptions::new(a.seed) };
     let (comparison, page) = compare::compare(&study, &store, &names, &compared)?;
     println!("{}", table::terminal(&comparison));

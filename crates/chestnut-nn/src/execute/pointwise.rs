@@ -1,6 +1,7 @@
 //! 1x1 convolutions: a matrix product over pixels, in place or after packing (`kernels::pack`).
 
 use super::{Address, CACHE_FLOATS, Context, Need, before, panels, weights_first};
+use crate::Precision;
 use crate::cut::{self, Item};
 use crate::kernels::matmul::{self, Run};
 use crate::kernels::pack::{self, Kind, Pack};
@@ -34,7 +35,7 @@ struct Cut {
 
 impl Cut {
     fn new(c: &Convolution, depth: usize, pixels: usize, threads: usize) -> Self {
-        let in_place = matches!(c.source, Source::InPlace);
+        let in_place = matches!(c.source, Source::InPlace) && c.precision == Precision::F32;
         // Measured: for DenseNet's narrow convolutions one more meeting of the workers costs more than it saves.
         let narrow = matches!(c.source, Source::PreActivation { .. });
         if !narrow && weights_first(c, depth * pixels, threads) {
@@ -48,13 +49,18 @@ impl Cut {
 }
 
 pub(super) fn memory(c: &Convolution, input: Shape, output: Shape, batch: usize, threads: usize) -> Need {
-    let depth = blocks(input.channels) * LANES;
+    let depth = blocks(input.channels) * words(c);
     let cut = Cut::new(c, depth, batch * output.height * output.width, threads);
     match cut.place {
         Place::Input => Need { scratch: 0, shared: 0 },
         Place::Own => Need { scratch: cut.part * depth, shared: 0 },
         Place::Shared => Need { scratch: 0, shared: cut.part * depth },
     }
+}
+
+/// Words that a block of channels of one pixel is packed into.
+fn words(c: &Convolution) -> usize {
+    LANES / c.precision.values_per_word()
 }
 
 /// Pixels packed together, evened out over the whole.
@@ -78,12 +84,13 @@ pub(super) fn run(
     let isa = cx.isa;
     let pixels = cx.batch * so.height * so.width;
     let depth_blocks = blocks(si.channels);
-    let depth = depth_blocks * LANES;
+    let words = words(c);
+    let depth = depth_blocks * words;
     let in_plane = cx.batch * si.height * si.width * LANES;
     let plane = pixels * LANES;
     let panels = panels(&c.widths);
     let Cut { place, items, part } = Cut::new(c, depth, pixels, cx.pool.threads());
-    let distance = if place == Place::Input { in_plane } else { part * LANES };
+    let distance = if place == Place::Input { in_plane } else { part * words };
     let offsets: Vec<usize> = (0..depth_blocks).map(|b| b * distance).collect();
     assert!(input.len() >= depth_blocks * in_plane && output.len() >= blocks(so.channels) * plane);
     assert!(place != Place::Input || in_plane >= plane, "a 1x1 window reads the pixel that it writes");
@@ -95,18 +102,18 @@ pub(super) fn run(
     if place == Place::Shared {
         // Each block of channels is an item, and has a part of the shared memory of its own.
         cx.pool.run(depth_blocks, &|_, b| {
-            pack_block(isa, c, input, shapes, b, (0, pixels), shared.part(b * plane, plane))
+            pack_block(isa, c, input, shapes, b, (0, pixels), shared.part(b * pixels * words, pixels * words))
         });
     }
     cx.pool.run(items.len(), &|worker, item| {
         let Item { panels: range, first, count } = items[item].clone();
         let from = match place {
             Place::Input => input.part(first * LANES, input.len() - first * LANES),
-            Place::Shared => shared.part(first * LANES, depth * part - first * LANES),
+            Place::Shared => shared.part(first * words, depth * part - first * words),
             Place::Own => {
                 let own = scratch[worker].part(0, depth * part);
                 for b in 0..depth_blocks {
-                    pack_block(isa, c, input, shapes, b, (first, count), own.part(b * part * LANES, count * LANES));
+                    pack_block(isa, c, input, shapes, b, (first, count), own.part(b * part * words, count * words));
                 }
                 own
             }
@@ -115,9 +122,9 @@ pub(super) fn run(
             let at = block * plane + first * LANES;
             let run = Run {
                 input: from.read(),
-                pixel: LANES,
+                pixel: words,
                 offsets: &offsets,
-                depth: LANES,
+                depth: words,
                 weights: weights.at(block * LANES * depth),
                 width: *width,
                 pixels: count,
@@ -129,7 +136,7 @@ pub(super) fn run(
                 relu: c.relu,
             };
             // SAFETY: inputs, weights and output were checked above; items differ in pixels or panels.
-            unsafe { matmul::run(isa, &run) };
+            unsafe { matmul::run(isa, c.precision, &run) };
         }
     });
 }
@@ -156,7 +163,7 @@ fn pack_block(
             (Kind::Depthwise { kernel, rectify: *rectify }, before(window, si))
         }
         Source::Stride(stride) => (Kind::Stride(*stride), [0, 0]),
-        Source::InPlace => unreachable!("read in place"),
+        Source::InPlace => (Kind::Copy, [0, 0]),
     };
     let job = Pack {
         plane: input.part(b * in_plane, in_plane).read(),
@@ -167,9 +174,9 @@ fn pack_block(
         border,
         first,
         count,
-        output: to.part(0, count * LANES).write(),
+        output: to.part(0, count * words(c)).write(),
         kind,
     };
     // SAFETY: `part` checked input and output; windows stay inside by the shapes; `to` is this item's own.
-    unsafe { pack::pack(isa, &job) };
+    unsafe { pack::pack(isa, c.precision, &job) };
 }

@@ -1,8 +1,10 @@
 //! Any window: matrix products over its positions, on rows of a zero-bordered copy of the input.
 
 use super::{Address, Context, Need, before, panels, weights_first};
+use crate::Precision;
 use crate::cut::{self, Item};
 use crate::kernels::matmul::{self, Run};
+use crate::kernels::pack::{self, Kind, Pack};
 use crate::memory::Span;
 use crate::plan::{Algorithm, Convolution, blocks};
 use crate::pool::Pool;
@@ -13,9 +15,14 @@ use std::ptr::null;
 pub(super) fn memory(c: &Convolution, input: Shape, output: Shape, batch: usize) -> Need {
     let (rows, columns) = bordered(&c.window, input, output);
     let image = c.algorithm == Algorithm::Image;
-    let channels = if image { input.channels } else { blocks(input.channels) * LANES };
-    let copy = image || (rows, columns) != (input.height, input.width);
+    let channels = if image { input.channels } else { blocks(input.channels) * words(c) };
+    let copy = image || c.precision != Precision::F32 || (rows, columns) != (input.height, input.width);
     Need { scratch: 0, shared: if copy { channels * batch * rows * columns } else { 0 } }
+}
+
+/// Words that a block of channels of one pixel takes where it is multiplied.
+fn words(c: &Convolution) -> usize {
+    LANES / c.precision.values_per_word()
 }
 
 /// Rows and columns of the input with its zero border, as far as windows reach.
@@ -45,35 +52,39 @@ pub(super) fn run(
     let (rows, columns) = bordered(&c.window, si, so);
     let [top, left] = before(&c.window, si);
     let batch = cx.batch;
-    let source = if (rows, columns) == (si.height, si.width) {
+    let words = words(c);
+    let source = if c.precision == Precision::F32 && (rows, columns) == (si.height, si.width) {
         input
     } else {
-        let copy = cx.shared.part(0, depth_blocks * batch * rows * columns * LANES);
+        let copy = cx.shared.part(0, depth_blocks * batch * rows * columns * words);
         cx.pool.run(depth_blocks * batch, &|_, plane| {
             let from = input.part(plane * si.height * si.width * LANES, si.height * si.width * LANES);
-            let to = copy.part(plane * rows * columns * LANES, rows * columns * LANES);
-            // SAFETY: the input is not written during this step, and each item has a plane of its own.
-            unsafe {
-                copy_with_border(from.slice(), si.width * LANES, to.slice_mut(), columns * LANES, top, left * LANES)
-            };
+            let to = copy.part(plane * rows * columns * words, rows * columns * words);
+            match c.precision {
+                // SAFETY: the input is not written during this step, and each item has a plane of its own.
+                Precision::F32 => unsafe {
+                    copy_with_border(from.slice(), si.width * LANES, to.slice_mut(), columns * LANES, top, left * LANES)
+                },
+                Precision::Bf16 => pack_with_border(isa, from, si, to, (rows, columns), (top, left)),
+            }
         });
         copy
     };
-    let image = rows * columns * LANES;
+    let image = rows * columns * words;
     let mut offsets = Vec::with_capacity(c.window.size[0] * c.window.size[1] * depth_blocks);
     for ky in 0..c.window.size[0] {
         for kx in 0..c.window.size[1] {
-            offsets.extend((0..depth_blocks).map(|b| b * batch * image + (ky * columns + kx) * LANES));
+            offsets.extend((0..depth_blocks).map(|b| b * batch * image + (ky * columns + kx) * words));
         }
     }
     // A window one pixel wide runs over row ends, so that small images fill the tiles.
     let flat = c.window.size[1] == 1 && c.window.stride == 1;
     let geometry = Rows {
         offsets: &offsets,
-        depth: LANES,
-        pixel: c.window.stride * LANES,
+        depth: words,
+        pixel: c.window.stride * words,
         image,
-        row: c.window.stride * columns * LANES,
+        row: c.window.stride * columns * words,
         flat,
         inputs: depth_blocks * image,
     };
@@ -130,7 +141,37 @@ fn copy_with_border(from: &[f32], from_row: usize, to: &mut [f32], to_row: usize
     }
 }
 
-/// How a window walks over its input, in floats.
+/// As [`copy_with_border`], rounding one block of channels to bf16.
+fn pack_with_border(
+    isa: Isa,
+    from: Span,
+    si: Shape,
+    to: Span,
+    (rows, columns): (usize, usize),
+    (top, left): (usize, usize),
+) {
+    const WORDS: usize = LANES / 2;
+    // SAFETY: each item has a plane of its own.
+    unsafe { to.slice_mut() }.fill(0.0);
+    for y in 0..si.height.min(rows - top) {
+        let job = Pack {
+            plane: from.part(0, si.height * si.width * LANES).read(),
+            height: si.height,
+            width: si.width,
+            out_height: si.height,
+            out_width: si.width,
+            border: [0, 0],
+            first: y * si.width,
+            count: si.width,
+            output: to.part(((top + y) * columns + left) * WORDS, si.width * WORDS).write(),
+            kind: Kind::Copy,
+        };
+        // SAFETY: `part` checked both sides, and the row lies in the input.
+        unsafe { pack::pack(isa, Precision::Bf16, &job) };
+    }
+}
+
+/// How a window walks over its input, in words.
 struct Rows<'a> {
     offsets: &'a [usize],
     depth: usize,
@@ -138,7 +179,7 @@ struct Rows<'a> {
     image: usize,
     row: usize,
     flat: bool,
-    /// Floats of one image over all channels.
+    /// Words of one image over all channels.
     inputs: usize,
 }
 
@@ -194,7 +235,7 @@ fn run_rows(
                 };
                 // SAFETY: `part` checked input and output (offsets grow, so the last one reaches furthest); items differ
                 // in image, rows or panels.
-                unsafe { matmul::run(isa, &run) };
+                unsafe { matmul::run(isa, c.precision, &run) };
             }
         }
     });

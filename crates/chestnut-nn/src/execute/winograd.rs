@@ -108,7 +108,7 @@ pub(super) fn run(
             relu: false,
         };
         // SAFETY: `part` checked input and output, which do not overlap; positions and panels differ between items.
-        unsafe { matmul::run(isa, &run) };
+        unsafe { matmul::run(isa, c.precision, &run) };
     };
     let transform_out = |memory: Span, block: usize, first: usize, skip: usize, count: usize| {
         let from =

@@ -6,18 +6,21 @@
 //! scheme of Goto and van de Geijn 2008, without copying the inputs). Sums over inputs run in one fixed order, so a
 //! value does not depend on how pixels are cut into runs, tiles or threads.
 
-use crate::simd::{LANES, Simd, isa_fn};
+use super::element::{Element, Pair, Single, pair};
+use crate::Precision;
+use crate::simd::{Isa, LANES, Portable, Simd, isa_fn};
 
-/// One run of pixels against one panel of weights.
+/// One run of pixels against one panel of weights. Inputs and weights are counted in words of 32 bits: a float, or two
+/// bf16 (see [`element`](super::element)); outputs are floats.
 #[derive(Clone, Copy)]
 pub(crate) struct Run<'a> {
     /// First input value of the first pixel.
     pub(crate) input: *const f32,
-    /// Floats from one pixel's input to the next one's.
+    /// Words from one pixel's input to the next one's.
     pub(crate) pixel: usize,
-    /// Where each block of `depth` inputs starts, in floats from a pixel's first value.
+    /// Where each block of `depth` words starts, in words from a pixel's first one.
     pub(crate) offsets: &'a [usize],
-    /// Inputs per block.
+    /// Words per block.
     pub(crate) depth: usize,
     /// Packed weights: `offsets.len() * depth` rows of `width` vectors.
     pub(crate) weights: *const f32,
@@ -39,36 +42,67 @@ pub(crate) struct Run<'a> {
     pub(crate) relu: bool,
 }
 
+/// Computes one run.
+///
+/// # Safety
+/// All pointers of `run` must cover what its fields say; nobody else may touch the output meanwhile. The processor has
+/// `isa`, and for bf16 [`Precision::runs_on`] is true of it.
+pub(crate) unsafe fn run(isa: Isa, precision: Precision, run: &Run<'_>) {
+    unsafe {
+        match precision {
+            Precision::F32 => run_singles(isa, run),
+            Precision::Bf16 => run_pairs(isa, run),
+        }
+    }
+}
+
 isa_fn! {
-    /// Computes one run.
-    ///
-    /// # Safety
-    /// All pointers of `run` must cover what its fields say; nobody else may touch the output meanwhile.
-    fn run(run: &Run<'_>) = run_generic
+    /// [`run`] on floats.
+    fn run_singles(run: &Run<'_>) = run_single
 }
 
 #[inline(always)]
-unsafe fn run_generic<S: Simd>(run: &Run<'_>) {
+unsafe fn run_single<S: Simd>(run: &Run<'_>) {
+    unsafe { run_generic::<S, Single>(run) }
+}
+
+/// [`run`] on pairs of bf16.
+unsafe fn run_pairs(isa: Isa, run: &Run<'_>) {
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
+    unsafe fn avx512(run: &Run<'_>) {
+        unsafe { run_generic::<crate::simd::Avx512, Pair>(run) }
+    }
+    // SAFETY: `Engine::new` refuses bf16 where `Precision::runs_on` says no.
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { avx512(run) },
+        _ => unsafe { run_generic::<Portable, Pair>(run) },
+    }
+}
+
+#[inline(always)]
+unsafe fn run_generic<S: Simd, E: Element<S>>(run: &Run<'_>) {
     unsafe {
         // Constants for the common case let the compiler use fixed address offsets.
-        if run.depth == LANES && run.pixel == LANES {
-            run_width::<S>(run, LANES, LANES);
-        } else if run.depth == LANES {
-            run_width::<S>(run, LANES, run.pixel);
+        if run.depth == E::WORDS && run.pixel == E::WORDS {
+            run_width::<S, E>(run, E::WORDS, E::WORDS);
+        } else if run.depth == E::WORDS {
+            run_width::<S, E>(run, E::WORDS, run.pixel);
         } else {
-            run_width::<S>(run, run.depth, run.pixel);
+            run_width::<S, E>(run, run.depth, run.pixel);
         }
     }
 }
 
 #[inline(always)]
-unsafe fn run_width<S: Simd>(run: &Run<'_>, depth: usize, pixel: usize) {
+unsafe fn run_width<S: Simd, E: Element<S>>(run: &Run<'_>, depth: usize, pixel: usize) {
     unsafe {
         match run.width {
-            1 => run_tiles::<S, 1>(run, depth, pixel),
-            2 if S::MAX_WIDTH >= 2 => run_tiles::<S, 2>(run, depth, pixel),
-            3 if S::MAX_WIDTH >= 3 => run_tiles::<S, 3>(run, depth, pixel),
-            4 if S::MAX_WIDTH >= 4 => run_tiles::<S, 4>(run, depth, pixel),
+            1 => run_tiles::<S, E, 1>(run, depth, pixel),
+            2 if S::MAX_WIDTH >= 2 => run_tiles::<S, E, 2>(run, depth, pixel),
+            3 if S::MAX_WIDTH >= 3 => run_tiles::<S, E, 3>(run, depth, pixel),
+            4 if S::MAX_WIDTH >= 4 => run_tiles::<S, E, 4>(run, depth, pixel),
             width => unreachable!("a panel of {width} vectors"),
         }
     }
@@ -96,7 +130,7 @@ struct Chunk<'a> {
 }
 
 #[inline(always)]
-unsafe fn run_tiles<S: Simd, const W: usize>(run: &Run<'_>, depth: usize, pixel: usize) {
+unsafe fn run_tiles<S: Simd, E: Element<S>, const W: usize>(run: &Run<'_>, depth: usize, pixel: usize) {
     let most = max_rows(S::MAX_WIDTH, W);
     let tiles = run.pixels.div_ceil(most);
     let total = run.offsets.len();
@@ -127,14 +161,14 @@ unsafe fn run_tiles<S: Simd, const W: usize>(run: &Run<'_>, depth: usize, pixel:
             let rows = left.div_ceil(tiles - tile);
             unsafe {
                 match rows {
-                    1 => tile_rows::<S, 1, W>(run, &chunk, at, depth, pixel),
-                    2 => tile_rows::<S, 2, W>(run, &chunk, at, depth, pixel),
-                    3 => tile_rows::<S, 3, W>(run, &chunk, at, depth, pixel),
-                    4 => tile_rows::<S, 4, W>(run, &chunk, at, depth, pixel),
-                    5 => tile_rows::<S, 5, W>(run, &chunk, at, depth, pixel),
-                    6 => tile_rows::<S, 6, W>(run, &chunk, at, depth, pixel),
-                    7 if most >= 7 => tile_rows::<S, 7, W>(run, &chunk, at, depth, pixel),
-                    8 if most >= 8 => tile_rows::<S, 8, W>(run, &chunk, at, depth, pixel),
+                    1 => tile_rows::<S, E, 1, W>(run, &chunk, at, depth, pixel),
+                    2 => tile_rows::<S, E, 2, W>(run, &chunk, at, depth, pixel),
+                    3 => tile_rows::<S, E, 3, W>(run, &chunk, at, depth, pixel),
+                    4 => tile_rows::<S, E, 4, W>(run, &chunk, at, depth, pixel),
+                    5 => tile_rows::<S, E, 5, W>(run, &chunk, at, depth, pixel),
+                    6 => tile_rows::<S, E, 6, W>(run, &chunk, at, depth, pixel),
+                    7 if most >= 7 => tile_rows::<S, E, 7, W>(run, &chunk, at, depth, pixel),
+                    8 if most >= 8 => tile_rows::<S, E, 8, W>(run, &chunk, at, depth, pixel),
                     _ => unreachable!("a tile of {rows} pixels"),
                 }
             }
@@ -146,7 +180,7 @@ unsafe fn run_tiles<S: Simd, const W: usize>(run: &Run<'_>, depth: usize, pixel:
 
 /// `R` pixels x `W` vectors.
 #[inline(always)]
-unsafe fn tile_rows<S: Simd, const R: usize, const W: usize>(
+unsafe fn tile_rows<S: Simd, E: Element<S>, const R: usize, const W: usize>(
     run: &Run<'_>,
     chunk: &Chunk<'_>,
     at: usize,
@@ -175,7 +209,7 @@ unsafe fn tile_rows<S: Simd, const R: usize, const W: usize>(
                 for (r, sums) in sums.iter_mut().enumerate() {
                     let x = S::splat(*block.add(r * pixel + c));
                     for w in 0..W {
-                        sums[w] = S::fma(x, row[w], sums[w]);
+                        sums[w] = E::multiply_add(x, row[w], sums[w]);
                     }
                 }
                 weights = weights.add(W * LANES);
@@ -223,16 +257,27 @@ pub(crate) fn panel_widths(blocks: usize, max_width: usize) -> Vec<usize> {
     (0..panels).map(|p| (blocks * (p + 1)).div_ceil(panels) - (blocks * p).div_ceil(panels)).collect()
 }
 
-/// Packs weights for [`run`]: panel after panel, in each one row of `width` vectors per input.
+/// Packs weights for [`run`]: panel after panel, in each one row of `width` vectors per word of inputs.
 ///
-/// `rows` inputs in the order in which the run's offsets and depth visit them; `value(row, output)` is 0 for padding.
-pub(crate) fn pack_panels(widths: &[usize], rows: usize, out: &mut [f32], value: impl Fn(usize, usize) -> f32) {
+/// `rows` inputs in the order in which the run's offsets and depth visit them, an even number for bf16; `value(row, output)`
+/// is 0 for padding.
+pub(crate) fn pack_panels(
+    precision: Precision,
+    widths: &[usize],
+    rows: usize,
+    out: &mut [f32],
+    value: impl Fn(usize, usize) -> f32,
+) {
+    let per_word = precision.values_per_word();
     let mut at = 0;
     let mut first = 0;
     for &width in widths {
-        for row in 0..rows {
-            for lane in 0..width * LANES {
-                out[at] = value(row, first + lane);
+        for row in (0..rows).step_by(per_word) {
+            for column in first..first + width * LANES {
+                out[at] = match precision {
+                    Precision::F32 => value(row, column),
+                    Precision::Bf16 => pair(value(row, column), value(row + 1, column)),
+                };
                 at += 1;
             }
         }

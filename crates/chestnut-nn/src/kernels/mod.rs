@@ -5,6 +5,7 @@
 
 #![allow(clippy::needless_range_loop, reason = "plain nests over constants are what the compiler keeps in registers")]
 
+pub(crate) mod element;
 pub(crate) mod elementwise;
 pub(crate) mod matmul;
 pub(crate) mod pack;

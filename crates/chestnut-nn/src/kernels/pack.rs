@@ -2,9 +2,11 @@
 //!
 //! A 1x1 convolution that is not read in place copies a few hundred pixels into a worker's own memory first, and the
 //! operation before it rides along: batch normalisation with ReLU (DenseNet), that and 2x2 averaging (its
-//! transitions), a 3x3 depthwise convolution (Xception), or taking every second pixel.
+//! transitions), a 3x3 depthwise convolution (Xception), taking every second pixel, or rounding to bf16.
 
-use crate::simd::{LANES, Simd, isa_fn};
+use super::element::{Element, Pair, Single};
+use crate::Precision;
+use crate::simd::{Isa, LANES, Portable, Simd, isa_fn};
 
 /// A range of output pixels of one block of channels.
 #[derive(Clone, Copy)]
@@ -25,7 +27,7 @@ pub(crate) struct Pack {
     pub(crate) first: usize,
     /// Output pixels.
     pub(crate) count: usize,
-    /// First packed pixel; pixels are 16 apart.
+    /// First packed pixel; pixels are 16 words apart, 8 for bf16.
     pub(crate) output: *mut f32,
     /// What to do.
     pub(crate) kind: Kind,
@@ -36,29 +38,62 @@ pub(crate) struct Pack {
 pub(crate) enum Kind {
     /// max(x * scale + shift, 0), then the mean of 2x2 if `pool`.
     PreActivation { scale: *const f32, shift: *const f32, pool: bool },
+    /// Pixels as they are.
+    Copy,
     /// Every `stride`-th pixel of every `stride`-th row.
     Stride(usize),
     /// 3x3 with step 1; of max(x, 0) if `rectify`.
     Depthwise { kernel: *const f32, rectify: bool },
 }
 
+/// Packs one range of pixels of one block of channels.
+///
+/// # Safety
+/// The pointers must cover what the fields say; nobody else may touch the output meanwhile. The processor has `isa`, and
+/// for bf16 [`Precision::runs_on`] is true of it.
+pub(crate) unsafe fn pack(isa: Isa, precision: Precision, pack: &Pack) {
+    unsafe {
+        match precision {
+            Precision::F32 => pack_singles(isa, pack),
+            Precision::Bf16 => pack_pairs(isa, pack),
+        }
+    }
+}
+
 isa_fn! {
-    /// Packs one range of pixels of one block of channels.
-    ///
-    /// # Safety
-    /// The pointers must cover what the fields say; nobody else may touch the output meanwhile.
-    fn pack(pack: &Pack) = pack_generic
+    /// [`pack`] as floats.
+    fn pack_singles(pack: &Pack) = pack_single
 }
 
 #[inline(always)]
-unsafe fn pack_generic<S: Simd>(p: &Pack) {
+unsafe fn pack_single<S: Simd>(pack: &Pack) {
+    unsafe { pack_generic::<S, Single>(pack) }
+}
+
+/// [`pack`] as pairs of bf16.
+unsafe fn pack_pairs(isa: Isa, pack: &Pack) {
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
+    unsafe fn avx512(pack: &Pack) {
+        unsafe { pack_generic::<crate::simd::Avx512, Pair>(pack) }
+    }
+    // SAFETY: `Engine::new` refuses bf16 where `Precision::runs_on` says no.
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { avx512(pack) },
+        _ => unsafe { pack_generic::<Portable, Pair>(pack) },
+    }
+}
+
+#[inline(always)]
+unsafe fn pack_generic<S: Simd, E: Element<S>>(p: &Pack) {
     unsafe {
         match p.kind {
             Kind::PreActivation { scale, shift, pool: false } => {
                 let (scale, shift, zero) = (S::load(scale), S::load(shift), S::splat(0.0));
                 for i in 0..p.count {
                     let x = S::load(p.plane.add((p.first + i) * LANES));
-                    S::store(p.output.add(i * LANES), S::max(zero, S::fma(x, scale, shift)));
+                    E::write(p.output.add(i * E::WORDS), S::max(zero, S::fma(x, scale, shift)));
                 }
             }
             Kind::PreActivation { scale, shift, pool: true } => {
@@ -71,19 +106,24 @@ unsafe fn pack_generic<S: Simd>(p: &Pack) {
                         let x = S::load(at.add(offset * LANES));
                         sum = S::add(sum, S::max(zero, S::fma(x, scale, shift)));
                     }
-                    S::store(p.output.add(i * LANES), S::mul(sum, quarter));
+                    E::write(p.output.add(i * E::WORDS), S::mul(sum, quarter));
+                }
+            }
+            Kind::Copy => {
+                for i in 0..p.count {
+                    E::write(p.output.add(i * E::WORDS), S::load(p.plane.add((p.first + i) * LANES)));
                 }
             }
             Kind::Stride(stride) => {
                 for i in 0..p.count {
-                    S::store(p.output.add(i * LANES), S::load(p.plane.add(source(p, i, stride) * LANES)));
+                    E::write(p.output.add(i * E::WORDS), S::load(p.plane.add(source(p, i, stride) * LANES)));
                 }
             }
             Kind::Depthwise { kernel, rectify } => {
                 if rectify {
-                    depthwise::<S, true>(p, kernel);
+                    depthwise::<S, E, true>(p, kernel);
                 } else {
-                    depthwise::<S, false>(p, kernel);
+                    depthwise::<S, E, false>(p, kernel);
                 }
             }
         }
@@ -103,7 +143,7 @@ fn source(p: &Pack, i: usize, stride: usize) -> usize {
 const TOGETHER: usize = 4;
 
 #[inline(always)]
-unsafe fn depthwise<S: Simd, const RECTIFY: bool>(p: &Pack, kernel: *const f32) {
+unsafe fn depthwise<S: Simd, E: Element<S>, const RECTIFY: bool>(p: &Pack, kernel: *const f32) {
     unsafe {
         let zero = S::splat(0.0);
         let mut w = [zero; 9];
@@ -141,7 +181,7 @@ unsafe fn depthwise<S: Simd, const RECTIFY: bool>(p: &Pack, kernel: *const f32) 
                     }
                 }
                 for (j, sum) in sums.iter().enumerate() {
-                    S::store(p.output.add((i + j) * LANES), *sum);
+                    E::write(p.output.add((i + j) * E::WORDS), *sum);
                 }
                 i += TOGETHER;
             } else {
@@ -159,7 +199,7 @@ unsafe fn depthwise<S: Simd, const RECTIFY: bool>(p: &Pack, kernel: *const f32) 
                         }
                     }
                 }
-                S::store(p.output.add(i * LANES), sum);
+                E::write(p.output.add(i * E::WORDS), sum);
                 i += 1;
             }
         }

@@ -7,7 +7,8 @@ use super::packing::{depthwise_blocks, pack, padded};
 use super::{Algorithm, Convolution, Plan, PlanError, Source, Step, Work, blocks, choose};
 use crate::kernels::matmul;
 use crate::memory::Aligned;
-use crate::simd::{Isa, LANES};
+use crate::simd::LANES;
+use crate::{Options, Precision};
 use chestnut_zoo::Weights;
 use chestnut_zoo::graph::{Graph, NodeId, Op, Padding, Window};
 
@@ -15,7 +16,7 @@ use chestnut_zoo::graph::{Graph, NodeId, Op, Padding, Window};
 ///
 /// # Errors
 /// [`PlanError`] if the weights do not fit or the graph has a pattern that no known network has.
-pub(crate) fn compile(graph: &Graph, mut weights: Weights, isa: Isa, allow_winograd: bool) -> Result<Plan, PlanError> {
+pub(crate) fn compile(graph: &Graph, mut weights: Weights, options: Options) -> Result<Plan, PlanError> {
     chestnut_zoo::weights::check(graph, &weights)?;
     let mut consumers: Vec<Vec<NodeId>> = vec![Vec::new(); graph.nodes.len()];
     for (id, node) in graph.nodes.iter().enumerate() {
@@ -27,8 +28,7 @@ pub(crate) fn compile(graph: &Graph, mut weights: Weights, isa: Isa, allow_winog
         channels: graph.channels(),
         consumers,
         weights: &mut weights,
-        isa,
-        allow_winograd,
+        options,
         done: vec![false; graph.nodes.len()],
         lazy: Vec::new(),
         steps: Vec::new(),
@@ -80,8 +80,7 @@ struct Compiler<'a> {
     channels: Vec<usize>,
     consumers: Vec<Vec<NodeId>>,
     weights: &'a mut Weights,
-    isa: Isa,
-    allow_winograd: bool,
+    options: Options,
     done: Vec<bool>,
     lazy: Vec<Option<Lazy>>,
     steps: Vec<Step>,
@@ -258,7 +257,7 @@ impl Compiler<'_> {
         }
 
         let inputs = self.channels[input];
-        let algorithm = choose(&window, inputs, input == 0, self.allow_winograd);
+        let algorithm = choose(&window, inputs, input == 0, self.options.winograd);
         let (input, mut source) = match self.lazy[input].take() {
             Some(Lazy::PreActivation { input, scale, shift }) => {
                 (input, Source::PreActivation { scale, shift, pool: false })
@@ -288,14 +287,19 @@ impl Compiler<'_> {
             self.done[next] = true;
         }
 
-        let widths = matmul::panel_widths(blocks(filters), self.isa.max_width());
-        let weights = pack(algorithm, &kernel, &scale, &window, inputs, filters, &widths);
+        let widths = matmul::panel_widths(blocks(filters), self.options.isa.max_width());
+        let precision = match algorithm {
+            Algorithm::Pointwise | Algorithm::Window => self.options.precision,
+            Algorithm::Image | Algorithm::Winograd => Precision::F32,
+        };
+        let weights = pack(algorithm, precision, &kernel, &scale, &window, inputs, filters, &widths);
         drop(kernel);
         let convolution = Convolution {
             input,
             residual,
             window,
             algorithm,
+            precision,
             source,
             widths,
             weights,

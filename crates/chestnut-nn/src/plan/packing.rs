@@ -3,6 +3,7 @@
 //! Values are folded in f64 and rounded once, here; what does not fill a vector is padded with zeros.
 
 use super::{Algorithm, blocks};
+use crate::Precision;
 use crate::kernels::{matmul, winograd};
 use crate::memory::Aligned;
 use crate::simd::LANES;
@@ -27,8 +28,10 @@ pub(super) fn depthwise_blocks(kernel: &[f32], channels: usize) -> Aligned {
 }
 
 /// Packs a kernel `[height][width][input][output]`, times `scale` per output, for its algorithm.
+#[allow(clippy::too_many_arguments, reason = "the parts of one layer")]
 pub(super) fn pack(
     algorithm: Algorithm,
+    precision: Precision,
     kernel: &[f32],
     scale: &[f64],
     window: &Window,
@@ -44,15 +47,15 @@ pub(super) fn pack(
     match algorithm {
         Algorithm::Image => {
             let mut out = Aligned::zeros(taps * inputs * columns);
-            matmul::pack_panels(widths, taps * inputs, out.as_mut_slice(), |row, output| {
+            matmul::pack_panels(precision, widths, taps * inputs, out.as_mut_slice(), |row, output| {
                 if output < filters { at(row / inputs, row % inputs, output) as f32 } else { 0.0 }
             });
             out
         }
         Algorithm::Pointwise | Algorithm::Window => {
             let padded_inputs = blocks(inputs) * LANES;
-            let mut out = Aligned::zeros(taps * padded_inputs * columns);
-            matmul::pack_panels(widths, taps * padded_inputs, out.as_mut_slice(), |row, output| {
+            let mut out = Aligned::zeros(taps * padded_inputs / precision.values_per_word() * columns);
+            matmul::pack_panels(precision, widths, taps * padded_inputs, out.as_mut_slice(), |row, output| {
                 let (tap, input) = (row / padded_inputs, row % padded_inputs);
                 if input < inputs && output < filters { at(tap, input, output) as f32 } else { 0.0 }
             });
@@ -75,7 +78,7 @@ pub(super) fn pack(
             let mut out = Aligned::zeros(winograd::POSITIONS * one);
             for (position, out) in out.as_mut_slice().chunks_exact_mut(one).enumerate() {
                 let plain = &plain[position * inputs * filters..];
-                matmul::pack_panels(widths, padded_inputs, out, |input, output| {
+                matmul::pack_panels(precision, widths, padded_inputs, out, |input, output| {
                     if input < inputs && output < filters { plain[input * filters + output] } else { 0.0 }
                 });
             }

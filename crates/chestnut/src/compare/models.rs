@@ -8,7 +8,7 @@
 use super::Fitted;
 use super::approaches::{Approach, Material, Rows};
 use crate::cohort::Cohort;
-use crate::embed::{EmbeddingTable, Network};
+use crate::embed::{EmbeddingTable, Network, unlike_plain};
 use crate::error::Result;
 use crate::evaluate::calibrate::LabelCalibration;
 use crate::predict::store::{self, Kept, probabilities};
@@ -41,10 +41,10 @@ pub(super) fn keep<'r>(
         store::remove(study)?;
         return Ok(Vec::new());
     }
-    if let Some(network) = store::augmented(study, material.networks) {
+    if let Some((network, option)) = unlike_plain(study, material.networks) {
         store::remove(study)?;
         let name = &network.name;
-        return Ok(vec![format!("no models are kept for predict: embeddings of {name} were made with --tta")]);
+        return Ok(vec![format!("no models are kept for predict: embeddings of {name} were made with --{option}")]);
     }
     let (mut kept, mut said) = (Vec::new(), Vec::new());
     for fitted in results {

@@ -12,7 +12,7 @@ use crate::image::recipe::Standardisation;
 use crate::image::variants::Tta;
 use crate::image::{self, Radiograph, recipe::Recipe};
 use crate::study::Study;
-use chestnut_nn::{Engine, Options};
+use chestnut_nn::{Engine, Options, Precision};
 use chestnut_zoo::store::{self, ModelRecord};
 use chestnut_zoo::{Architecture, Graph, Head, Weights, weights};
 use rayon::prelude::*;
@@ -26,8 +26,6 @@ pub const SHARD: usize = 256;
 const BATCH: usize = 32;
 /// Marks the key of a shard that lacks images which could not be read.
 const INCOMPLETE: &str = "incomplete ";
-/// Metadata key of how often each image was looked at; absent if once.
-const TTA: &str = "chestnut.tta";
 /// Metadata key of the labels whose probabilities were multiplied by their parents'; absent if none were.
 const CONDITIONAL: &str = "chestnut.conditional";
 /// Prefix of a network whose weights are a formula, for trying the chain without any file.
@@ -110,8 +108,12 @@ impl Network {
     }
 
     pub(crate) fn engine(&self, models: &Path) -> Result<Engine> {
+        self.engine_with(models, Precision::F32)
+    }
+
+    fn engine_with(&self, models: &Path, precision: Precision) -> Result<Engine> {
         let (graph, weights) = self.load(models)?;
-        Engine::new(graph, weights, Options::default())
+        Engine::new(graph, weights, Options { precision, ..Options::default() })
             .map_err(|e| Error::Network { network: self.name.clone(), problem: e.to_string() })
     }
 }
@@ -149,27 +151,63 @@ pub fn embed(
     network: &Network,
     progress: &dyn Fn(usize, usize),
 ) -> Result<Embedded> {
-    embed_with(study, cohort, models, network, Tta::Off, progress)
+    embed_with(study, cohort, models, network, EmbedOptions::default(), progress)
 }
 
-/// As [`embed`], with embeddings and outputs that are means over several looks at each image.
+/// How images are looked at. What differs from the default is noted in the shards, and such embeddings are for tables
+/// alone: heat maps and predictions are made from one look in f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EmbedOptions {
+    /// Embeddings and outputs are means over several looks at each image.
+    pub tta: Tta,
+    /// Precision of the products.
+    pub precision: Precision,
+}
+
+impl EmbedOptions {
+    /// What differs from the default, by the name of its option: `("tta", "five")`, `("precision", "bf16")`.
+    #[must_use]
+    pub fn differences(self) -> Vec<(&'static str, String)> {
+        let tta = (self.tta != Tta::Off).then(|| (TTA, self.tta.name().to_owned()));
+        let precision = (self.precision != Precision::F32).then(|| (PRECISION, self.precision.to_string()));
+        tta.into_iter().chain(precision).collect()
+    }
+}
+
+const TTA: &str = "tta";
+const PRECISION: &str = "precision";
+
+/// Metadata key of an option; absent where it has its default.
+fn option_key(option: &str) -> String {
+    format!("chestnut.{option}")
+}
+
+/// The first network of `networks` whose embeddings are not those of one look in f32, as the manifest notes, and the
+/// option that made them so.
+pub(crate) fn unlike_plain<'a>(study: &Study, networks: &'a [Network]) -> Option<(&'a Network, &'static str)> {
+    let manifest = study.manifest();
+    networks.iter().find_map(|network| {
+        let facts = &manifest.stages.get(&format!("embed {}", network.name))?.facts;
+        [TTA, PRECISION].into_iter().find(|option| facts.contains_key(*option)).map(|option| (network, option))
+    })
+}
+
+/// As [`embed`], in another way.
 ///
 /// # Errors
-/// As [`embed`].
+/// As [`embed`], and if this processor lacks the precision.
 pub fn embed_with(
     study: &Study,
     cohort: &Cohort,
     models: &Path,
     network: &Network,
-    tta: Tta,
+    options: EmbedOptions,
     progress: &dyn Fn(usize, usize),
 ) -> Result<Embedded> {
     let recipe = Recipe { size: network.record.input_size, ..study.settings.recipe.clone() };
     let mut metadata = metadata(network, &recipe, &study.settings.blank);
-    if tta != Tta::Off {
-        metadata.insert(TTA.to_owned(), tta.name().to_owned());
-    }
-    let variants = tta.variants();
+    metadata.extend(options.differences().into_iter().map(|(option, value)| (option_key(option), value)));
+    let variants = options.tta.variants();
     let unusable = |problem: String| Error::Network { network: network.name.clone(), problem };
     let paths = network.record.paths().map_err(unusable)?;
     let folder = study.path(&network.folder());
@@ -188,7 +226,7 @@ pub fn embed_with(
             continue;
         }
         if engine.is_none() {
-            engine = Some(network.engine(models)?);
+            engine = Some(network.engine_with(models, options.precision)?);
         }
         let Some(engine) = engine.as_mut() else { continue };
         let mut table = EmbeddingTable::default();
@@ -344,7 +382,7 @@ pub fn load(study: &Study, cohort: &Cohort, network: &Network) -> Result<Embeddi
     let command = format!("chestnut embed {} --net {}", study.root.display(), network.name);
     let recipe = Recipe { size: network.record.input_size, ..study.settings.recipe.clone() };
     let plain = metadata(network, &recipe, &study.settings.blank);
-    let mut looks: Option<Option<String>> = None;
+    let mut first: Option<Vec<(String, String)>> = None;
     let mut all = EmbeddingTable::default();
     for (i, images) in cohort.images.chunks(SHARD).enumerate() {
         let path = folder.join(shard_name(i));
@@ -354,14 +392,19 @@ pub fn load(study: &Study, cohort: &Cohort, network: &Network) -> Result<Embeddi
         }
         let (table, found) = shard::read(&path)
             .map_err(|e| Error::File { path: path.clone(), problem: format!("{e}; remove it and run `{command}`") })?;
-        // The shards say how often their images were looked at; it must be the same for all.
-        let tta = found.get(TTA).cloned();
-        if *looks.get_or_insert_with(|| tta.clone()) != tta {
-            let problem = format!("was made with another --tta than the first part; run `{command}` again");
+        // The shards say how their images were looked at; it must be the same for all.
+        let differences: Vec<(String, String)> = [TTA, PRECISION]
+            .map(option_key)
+            .into_iter()
+            .filter_map(|k| found.get(&k).cloned().map(|v| (k, v)))
+            .collect();
+        if *first.get_or_insert_with(|| differences.clone()) != differences {
+            let problem =
+                format!("was made with another --tta or --precision than the first part; run `{command}` again");
             return Err(Error::File { path, problem });
         }
         let mut metadata = plain.clone();
-        metadata.extend(tta.map(|tta| (TTA.to_owned(), tta)));
+        metadata.extend(differences);
         let stale = ["chestnut.weights_sha256", "chestnut.recipe_hash", "chestnut.standardisation", CONDITIONAL]
             .into_iter()
             .find(|k| found.get(*k) != metadata.get(*k));

@@ -9,13 +9,12 @@ use crate::cohort::Cohort;
 use crate::cohort::Unit;
 use crate::cohort::source::Sources;
 use crate::compare::{label_table, parts_of, untrained};
-use crate::embed::{self, EmbeddingTable, Network};
+use crate::embed::{self, EmbeddingTable, Network, unlike_plain};
 use crate::error::{Error, Result};
 use crate::evaluate::table::SPLIT_BY_IMAGE;
 use crate::image::Radiograph;
 use crate::image::recipe::{Recipe, Standardisation};
 use crate::predict::space::{EmbeddingSpace, SimilarImage, similar_cases};
-use crate::predict::store::augmented;
 use crate::study::Study;
 use crate::transfer::fine_tune;
 use chestnut_forest::{Features, Forest, Labels, Params};
@@ -93,10 +92,12 @@ impl<'a> Models<'a> {
         if networks.is_empty() {
             return Err(Error::Request("there is nothing to explain: name at least one network".to_owned()));
         }
-        if let Some(Network { name, .. }) = augmented(study, networks) {
-            let problem = "its embeddings are means over several looks at each image (--tta), and a heat map belongs to \
-                           one look; run embed without --tta first";
-            return Err(Error::Network { network: name.clone(), problem: problem.to_owned() });
+        if let Some((Network { name, .. }, option)) = unlike_plain(study, networks) {
+            let problem = format!(
+                "its embeddings were made with --{option}, and a heat map belongs to one look in f32; run embed without \
+                 --{option} first"
+            );
+            return Err(Error::Network { network: name.clone(), problem });
         }
         let (cohort, tables) = crate::compare::common(study, cohort, networks)?;
         let [train, validation, test] = parts_of(&cohort, &study.settings.split)?;

@@ -8,11 +8,11 @@
 use super::index::{KeptApproach, ModelIndex};
 use super::input::{self, CHUNK, NewImage, Reader};
 use super::space::{EmbeddingSpace, MEAN_OF, SimilarImage, UNUSUAL_PERCENTILE, mean, percentile};
-use super::store::{augmented, cohort_hash, probabilities};
+use super::store::{cohort_hash, probabilities};
 use crate::cohort::Cohort;
 use crate::cohort::source::list_any;
 use crate::compare::{common, parts_of};
-use crate::embed::{Network, Refused};
+use crate::embed::{Network, Refused, unlike_plain};
 use crate::error::{Error, Result};
 use crate::evaluate::calibrate::{LabelCalibration, Method};
 use crate::study::Study;
@@ -142,10 +142,11 @@ pub fn predict(
         return Err(changed("recipe or blanked regions have changed"));
     }
     let networks = input::networks(&index, models)?;
-    if let Some(Network { name, .. }) = augmented(study, &networks) {
-        let problem = "its embeddings are means over several looks at each image (--tta), and predict looks once; run \
-                       embed without --tta and compare again"
-            .to_owned();
+    if let Some((Network { name, .. }, option)) = unlike_plain(study, &networks) {
+        let problem = format!(
+            "its embeddings were made with --{option}, and predict makes plain ones; run embed without --{option} and \
+             compare again"
+        );
         return Err(Error::Network { network: name.clone(), problem });
     }
     let fitted = index.models(study, approach)?;

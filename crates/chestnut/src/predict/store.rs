@@ -125,14 +125,6 @@ fn remove_file(study: &Study, name: &str) -> Result<()> {
     }
 }
 
-/// The first network whose embeddings are means over several looks at each image (`embed --tta`, as the manifest notes):
-/// `predict` looks once, so that its embeddings would not be those that were learned from.
-pub(crate) fn augmented<'a>(study: &Study, networks: &'a [Network]) -> Option<&'a Network> {
-    let manifest = study.manifest();
-    let record = |n: &Network| manifest.stages.get(&format!("embed {}", n.name)).cloned();
-    networks.iter().find(|n| record(n).is_some_and(|stage| stage.facts.contains_key("tta")))
-}
-
 /// Identity of a cohort's images.
 pub(crate) fn cohort_hash(cohort: &Cohort) -> String {
     let all: Vec<usize> = (0..cohort.images.len()).collect();
