@@ -56,12 +56,14 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn where_above(a: Self::V, b: Self::V, v: Self::V) -> Self::V {
-        let zero = vdupq_n_f32(0.0);
-        [
-            vbslq_f32(vcgtq_f32(a[0], b[0]), v[0], zero),
-            vbslq_f32(vcgtq_f32(a[1], b[1]), v[1], zero),
-            vbslq_f32(vcgtq_f32(a[2], b[2]), v[2], zero),
-            vbslq_f32(vcgtq_f32(a[3], b[3]), v[3], zero),
-        ]
+        unsafe {
+            let zero = vdupq_n_f32(0.0);
+            [
+                vbslq_f32(vcgtq_f32(a[0], b[0]), v[0], zero),
+                vbslq_f32(vcgtq_f32(a[1], b[1]), v[1], zero),
+                vbslq_f32(vcgtq_f32(a[2], b[2]), v[2], zero),
+                vbslq_f32(vcgtq_f32(a[3], b[3]), v[3], zero),
+            ]
+        }
     }
 }
