@@ -80,8 +80,9 @@ fn protocols(seed: u64) -> Vec<Protocol> {
 }
 
 /// Makes the paper's three tables and writes them below [`FOLDER`]: `metrics.json`, `tables/*.csv`, `tables.md`, and
-/// for each table its split and predictions. Nothing else of the study is touched but `manifest.json`. Of the options,
-/// the label map, `literal_entropy` and `majority_vote` count. What needs outputs that the networks lack is left out.
+/// for each table its split and predictions; the page is the caller's next step (`report::write_published`). Nothing
+/// else of the study is touched but `manifest.json`. Of the options, the label map, `literal_entropy` and `majority_vote`
+/// count. What needs outputs that the networks lack is left out.
 ///
 /// `progress` is called with (done, total) approaches.
 ///
