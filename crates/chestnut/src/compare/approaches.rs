@@ -248,7 +248,7 @@ impl Material<'_> {
             |members: &[Vec<f64>]| -> Vec<Vec<f64>> { members.iter().map(|m| map.apply(m, outputs)).collect() };
         let (learn, judge) = (raw(development), raw(predict));
         let kinds = [
-            ("Raw outputs", outputs, learn.clone(), judge.clone()),
+            (stacking::RAW_OUTPUTS, outputs, learn.clone(), judge.clone()),
             ("Mapped outputs", self.labels.outputs(), mapped(&learn), mapped(&judge)),
         ];
         let fit = |(name, n, learn, judge): (&str, usize, Vec<Vec<f64>>, Vec<Vec<f64>>)| {

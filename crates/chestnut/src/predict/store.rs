@@ -1,12 +1,13 @@
-//! What `compare` keeps of its first split: a model per approach and network, and the index of them.
+//! What `compare` keeps of its first split: the models of each approach, and the index of them.
 //!
 //! Model files are written first and the index last, so that an index names whole files only. Files of an earlier
 //! comparison that the new index does not name are removed: a study has no models that its tables do not show.
 
 use super::index::{
-    INDEX_FORMAT, KeptApproach, KeptModel, MODELS, ModelIndex, NetworkRecord, TrainingSet, recipe_sha256, sha256,
+    INDEX_FORMAT, KeptApproach, KeptModel, MODELS, ModelIndex, NetworkRecord, TrainingSet, recipes_sha256, sha256,
     weights_sha256,
 };
+use super::score::Reads;
 use super::space::EmbeddingSpace;
 use crate::cohort::Cohort;
 use crate::embed::{EmbeddingTable, Network};
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::calibrate::LabelCalibration;
 use crate::study::Study;
 use crate::tune::training_hash;
-use chestnut_forest::{Features, Model, ModelFile, ModelInput};
+use chestnut_forest::{Features, MAX_MODEL_BYTES, Model, ModelFile, ModelFileError, ModelInput};
 use std::collections::BTreeSet;
 
 /// One fitted approach.
@@ -23,7 +24,9 @@ pub(crate) struct Kept {
     pub(crate) name: String,
     /// Settings, for people.
     pub(crate) settings: String,
-    /// In the order of the networks.
+    /// What the scores are made from.
+    pub(crate) reads: Reads,
+    /// As many as that needs, in the order of the networks.
     pub(crate) models: Vec<Model>,
     /// Per label, why nothing could be learned.
     pub(crate) untrained: Vec<Option<String>>,
@@ -31,7 +34,8 @@ pub(crate) struct Kept {
     pub(crate) calibrations: Vec<LabelCalibration>,
 }
 
-/// Writes `kept` and its index; without any approach, removes what was there.
+/// Writes `kept` and its index; without any approach, removes what was there. Answers which approaches have models that
+/// are too large to be read back and are not kept.
 ///
 /// `training` are the rows of `cohort` that were learned from.
 ///
@@ -45,35 +49,29 @@ pub(crate) fn write(
     labels: &[String],
     training: &[usize],
     kept: Vec<Kept>,
-) -> Result<()> {
-    if kept.is_empty() {
-        return remove(study);
-    }
+) -> Result<Vec<String>> {
     let settings = &study.settings;
     let records: Vec<NetworkRecord> = networks.iter().zip(tables).map(|(n, t)| NetworkRecord::of(n, t.width)).collect();
     let before = named(study);
-    let mut approaches = Vec::new();
-    for Kept { name, settings: described, models, untrained, calibrations } in kept {
-        let mut files = Vec::new();
-        for (at, (model, network)) in models.into_iter().zip(&records).enumerate() {
-            let input = ModelInput {
-                network: network.name.clone(),
-                weights_sha256: weights_sha256(&network.weights),
-                width: network.width,
-            };
-            let recipe = recipe_sha256(network, &settings.recipe, &settings.blank);
-            let problem = |e: chestnut_forest::ModelFileError| Error::Network {
-                network: network.name.clone(),
-                problem: format!("its model of {name} cannot be kept: {e}; compare with --no-models"),
-            };
-            let file = ModelFile::new(labels.to_vec(), recipe, vec![input], model).map_err(problem)?;
-            let bytes = file.to_bytes().map_err(problem)?;
-            // Numbered, because different names can be the same in a file name.
-            let path = format!("models/{}/{}-{}.json", plain(&name), at + 1, plain(&network.name));
-            study.write(&path, &bytes)?;
-            files.push(KeptModel { file: path, sha256: sha256(&bytes) });
+    let (mut approaches, mut said) = (Vec::new(), Vec::new());
+    for Kept { name, settings, reads, models, untrained, calibrations } in kept {
+        let Some(files) = files(study, &records, labels, &name, &reads, models)? else {
+            said.push(format!(
+                "{name} is not kept for predict: a model of it would be larger than what is read back ({} MiB)",
+                MAX_MODEL_BYTES >> 20
+            ));
+            continue;
+        };
+        let mut models = Vec::with_capacity(files.len());
+        for (file, bytes) in files {
+            study.write(&file, &bytes)?;
+            models.push(KeptModel { sha256: sha256(&bytes), file });
         }
-        approaches.push(KeptApproach { name, settings: described, models: files, untrained, calibrations });
+        approaches.push(KeptApproach { name, settings, reads, models, untrained, calibrations });
+    }
+    if approaches.is_empty() {
+        remove(study)?;
+        return Ok(said);
     }
     let patients: Vec<&str> = cohort.images.iter().map(|i| i.patient.as_str()).collect();
     let own_distances = EmbeddingSpace::new(tables).own_distances(&patients, settings.split.seed);
@@ -97,7 +95,46 @@ pub(crate) fn write(
     let text = serde_json::to_string_pretty(&index).map_err(|e| Error::Request(e.to_string()))?;
     study.write(MODELS, text.as_bytes())?;
     let now: BTreeSet<&str> = index.approaches.iter().flat_map(|a| &a.models).map(|m| m.file.as_str()).collect();
-    before.iter().filter(|file| !now.contains(file.as_str())).try_for_each(|file| remove_file(study, file))
+    before.iter().filter(|file| !now.contains(file.as_str())).try_for_each(|file| remove_file(study, file))?;
+    Ok(said)
+}
+
+/// Name below the study's folder and bytes of each model file of an approach.
+type Files = Vec<(String, Vec<u8>)>;
+
+/// The model files of an approach; `None` if one is larger than what is read back, as forests of very large cohorts are.
+fn files(
+    study: &Study,
+    networks: &[NetworkRecord],
+    labels: &[String],
+    name: &str,
+    reads: &Reads,
+    models: Vec<Model>,
+) -> Result<Option<Files>> {
+    let settings = &study.settings;
+    let mut files = Vec::new();
+    for (at, (model, networks)) in models.into_iter().zip(reads.networks_of(networks)).enumerate() {
+        let input = |network: &NetworkRecord| ModelInput {
+            network: network.name.clone(),
+            weights_sha256: weights_sha256(&network.weights),
+            width: reads.width(network),
+        };
+        let recipe = recipes_sha256(networks, &settings.recipe, &settings.blank);
+        let inputs = networks.iter().map(input).collect();
+        let bytes = match ModelFile::new(labels.to_vec(), recipe, inputs, model).and_then(|f| f.to_bytes()) {
+            Ok(bytes) => bytes,
+            Err(ModelFileError::TooLarge { what: "bytes" | "nodes", .. }) => return Ok(None),
+            Err(e) => {
+                return Err(Error::Request(format!(
+                    "the model of {name} cannot be kept: {e}; compare with --no-models"
+                )));
+            }
+        };
+        // Numbered, because different names can be the same in a file name.
+        let of = if let [only] = networks { plain(&only.name) } else { "all-networks".to_owned() };
+        files.push((format!("models/{}/{}-{of}.json", plain(name), at + 1), bytes));
+    }
+    Ok(Some(files))
 }
 
 /// Removes the models of an earlier comparison: they are not those of the study's tables any more.
@@ -156,7 +193,7 @@ pub(crate) fn probabilities(model: &Model, features: &Features) -> Result<Vec<f6
 }
 
 /// A name that is safe in a file name: "Embeddings + RF" is embeddings-rf.
-fn plain(name: &str) -> String {
+pub(super) fn plain(name: &str) -> String {
     let parts = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
     parts.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
 }
