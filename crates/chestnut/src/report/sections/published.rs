@@ -47,7 +47,8 @@ fn section(table: PaperTable, id: &'static str, made: Option<&Comparison>) -> Se
     let Some(c) = made else {
         return Section { id, title, blocks: vec![Block::Missing(table.missing().to_owned())] };
     };
-    let mut blocks: Vec<Block> = table::marks(c).into_iter().map(Block::Mark).collect();
+    let marks = || table::marks(c).into_iter().map(Block::Mark);
+    let mut blocks: Vec<Block> = marks().collect();
     blocks.push(Block::List(reasons(table, c)));
     let tested = c.methods.iter().find_map(|m| m.tested_on.clone()).unwrap_or_else(|| finding::tested(c));
     blocks.push(Block::Text(format!(
@@ -58,6 +59,7 @@ fn section(table: PaperTable, id: &'static str, made: Option<&Comparison>) -> Se
         // The section bears the table's own heading.
         if heading != table.title() {
             blocks.push(Block::Heading(heading.to_owned()));
+            blocks.extend(marks());
         }
         blocks.push(block);
     }
@@ -182,6 +184,9 @@ pub(in crate::report) mod tests {
             assert!(matches!(&section.blocks[1], Block::List(lines) if lines[1].contains("PNX (6)")), "{section:?}");
             assert!(section.blocks[2..].iter().any(|b| matches!(b, Block::Table(_))));
         }
+        // Table 6 and the networks behind it.
+        let marks = sections[2].blocks.iter().filter(|b| matches!(b, Block::Mark(_))).count();
+        assert_eq!((marks, sections[2].blocks.iter().filter(|b| matches!(b, Block::Table(_))).count()), (2, 2));
         // What was not made says why, and no row says again what all of them were tested on.
         assert!(matches!(&sections[3].blocks[..], [Block::Missing(why)] if why.starts_with("Not made")));
         assert_eq!(format!("{sections:?}").matches("all 400 images").count(), 1);
