@@ -15,8 +15,12 @@ use crate::error::{Error, Result};
 use crate::evaluate::calibrate::LabelCalibration;
 use crate::study::Study;
 use crate::tune::training_hash;
-use chestnut_forest::{Features, MAX_MODEL_BYTES, Model, ModelFile, ModelFileError, ModelInput};
+use chestnut_forest::{Features, Forest, MAX_MODEL_BYTES, Model, ModelFile, ModelFileError, ModelInput};
 use std::collections::BTreeSet;
+
+/// Bytes that a tree's node, and its share of one label, take in a model file at the least.
+const LEAST_NODE: usize = 70;
+const LEAST_SHARE: usize = 4;
 
 /// One fitted approach.
 pub(crate) struct Kept {
@@ -114,6 +118,10 @@ fn files(
     let settings = &study.settings;
     let mut files = Vec::new();
     for (at, (model, networks)) in models.into_iter().zip(reads.networks_of(networks)).enumerate() {
+        // Known before a gigabyte of text is made of it.
+        if least_bytes(&model) > MAX_MODEL_BYTES {
+            return Ok(None);
+        }
         let input = |network: &NetworkRecord| ModelInput {
             network: network.name.clone(),
             weights_sha256: weights_sha256(&network.weights),
@@ -135,6 +143,17 @@ fn files(
         files.push((format!("models/{}/{}-{of}.json", plain(name), at + 1), bytes));
     }
     Ok(Some(files))
+}
+
+/// What a model takes in a file at the least.
+fn least_bytes(model: &Model) -> usize {
+    let forests: &[Forest] = match model {
+        Model::Forest(forest) => std::slice::from_ref(forest),
+        Model::SingleForests(forests) => forests.as_slice(),
+        Model::LinearProbe(_) => &[],
+    };
+    let nodes = |f: &Forest| f.trees.iter().map(|t| t.nodes.len()).sum::<usize>();
+    forests.iter().map(|f| nodes(f).saturating_mul(LEAST_NODE + LEAST_SHARE * f.outputs)).sum()
 }
 
 /// Removes the models of an earlier comparison: they are not those of the study's tables any more.
@@ -201,12 +220,26 @@ pub(super) fn plain(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chestnut_forest::{Forest, Labels, Params};
+    use chestnut_forest::{Labels, Params};
 
     #[test]
     fn names_are_safe_in_file_names() {
         assert_eq!(plain("Embeddings + RF"), "embeddings-rf");
         assert_eq!(plain("../../seeded:DenseNet121"), "seeded-densenet121");
+    }
+
+    #[test]
+    fn the_least_size_of_a_model_is_no_more_than_its_size() {
+        let features = Features::new((0..120).map(|i| (i % 11) as f32).collect(), 2).expect("finite");
+        let truth: Vec<_> = (0..120).map(|i| Some(features.row(i / 2)[i % 2] > 4.0)).collect();
+        let labels = Labels::new(&truth, 2).expect("whole");
+        let forest = Forest::fit(&features, &labels, &Params { trees: 20, ..Params::random_forest(0) }).expect("fits");
+        let single = chestnut_forest::fit_single(&features, &labels, &Params::decision_tree(0)).expect("fits");
+        for model in [Model::Forest(forest), Model::SingleForests(single)] {
+            let (least, bytes) = (least_bytes(&model), serde_json::to_vec(&model).expect("plain values").len());
+            // Not so little that it would tell nothing.
+            assert!((1..=bytes).contains(&least) && 5 * least > bytes, "{least} of {bytes}");
+        }
     }
 
     #[test]
