@@ -211,7 +211,10 @@ fn as_published(
     if !a.json {
         tables.iter().for_each(|made| println!("\n{}", show(&made.comparison)));
     }
-    eprintln!("As published: {}", study.path(compare::PUBLISHED_FOLDER).display());
+    let page = report::write_published(&study.root, &tables)?;
+    // The study's own report links to the page, now that there is one.
+    report::renew(&study.root)?;
+    eprintln!("As published: {}", page.display());
     Ok(())
 }
 

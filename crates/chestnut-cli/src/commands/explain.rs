@@ -14,7 +14,7 @@ use chestnut::explain::gallery::{Gallery, Grid, Section, agreement_table, shortc
 use chestnut::explain::masked::{Shortcuts, shortcuts};
 use chestnut::explain::perturb::MAX_PREDICTIONS;
 use chestnut::explain::perturbed::{self, Perturbation};
-use chestnut::explain::pictures::{self, Drawn, FOLDER, Painter};
+use chestnut::explain::pictures::{self, Drawn, FOLDER, MapBox, Painter, boxes_csv};
 use chestnut::explain::population::PAPER_BATCH;
 use chestnut::explain::stage::{self, ExplainOptions, Explained};
 use chestnut::explain::summary::{SUMMARY, Summary, split_of};
@@ -29,11 +29,11 @@ use std::path::PathBuf;
 
 /// Show where the models look: heat maps of the test images, mean maps, agreement with experts.
 ///
-/// Writes STUDY/explain/: index.html shows everything; overlays/*.png, together/*.png with --together, cases/*.png
-/// (surest right, surest wrong, least sure), population/*.png, population.csv, batches/*.png and batches.csv (mean maps
-/// of two random batches), similar.csv and similar/*.png, agreement.csv and agreement_rows.csv with --experts,
-/// shortcuts.csv with --shortcuts, perturbation.csv with --perturb. If the study was compared, its report is renewed. A
-/// heat map says what a model used, not that it is right.
+/// Writes STUDY/explain/: index.html shows everything; overlays/*.png, together/*.png with --together, boxes.csv (their
+/// boxes in pixels of the films), cases/*.png (surest right, surest wrong, least sure), population/*.png, population.csv,
+/// batches/*.png and batches.csv (mean maps of two random batches), similar.csv and similar/*.png, agreement.csv and
+/// agreement_rows.csv with --experts, shortcuts.csv with --shortcuts, perturbation.csv with --perturb. If the study was
+/// compared, its report is renewed. A heat map says what a model used, not that it is right.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   chestnut explain study
@@ -246,6 +246,9 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
                     the nearest images of other patients as the networks see them, which is no diagnosis.";
         page.show("Overlays", note, overlays);
     }
+    if method.is_some() || !a.no_overlays {
+        study.write("explain/boxes.csv", boxes_csv(&page.boxes).as_bytes())?;
+    }
     let drawing = drawing.elapsed().as_secs_f64();
     let (passes, maps) = (explained.timings.passes, explained.timings.maps);
     let share = if passes > 0.0 { 100.0 * maps / passes } else { 0.0 };
@@ -286,6 +289,8 @@ struct Page {
     gallery: Gallery,
     /// What the report shows of it.
     summary: Summary,
+    /// What was boxed on its pictures.
+    boxes: Vec<MapBox>,
     /// Whether an item was refused that is not in the list of refused images.
     refused: bool,
 }
@@ -302,7 +307,8 @@ impl Page {
                 .to_owned(),
         ];
         let summary = Summary { facts: facts.clone(), split: split_of(&study.settings.split), ..Summary::new(cohort) };
-        Self { gallery: Gallery { title, facts, ..Gallery::default() }, summary, refused: false }
+        let gallery = Gallery { title, facts, ..Gallery::default() };
+        Self { gallery, summary, boxes: Vec::new(), refused: false }
     }
 
     /// A table for the page and for the report.
@@ -323,6 +329,7 @@ impl Page {
     fn show(&mut self, title: &str, note: &str, drawn: Drawn) {
         self.refused |= !drawn.problems.is_empty();
         self.warn(FOLDER, &drawn.problems);
+        self.boxes.extend(drawn.boxes);
         self.gallery.sections.push(Section {
             title: title.to_owned(),
             note: note.to_owned(),

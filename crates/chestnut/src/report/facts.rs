@@ -1,12 +1,14 @@
 //! What the study's files say beside the comparison: who is in each part, and what each stage recorded.
 //!
-//! Read from `cohort.csv`, `rejects.csv`, `split.csv`, `manifest.json` and `explain/summary.json`. Of the cohort only
-//! counts are kept: no image, patient or cell of a table gets into the report. A file that is missing or damaged is a
-//! reason, never an error: the numbers of the comparison do not hang on it.
+//! Read from `cohort.csv`, `rejects.csv`, `split.csv`, `manifest.json` and `explain/summary.json`; of
+//! `as_published/index.html` only whether it is there. Of the cohort only counts are kept: no image, patient or cell of a
+//! table gets into the report. A file that is missing or damaged is a reason, never an error: the numbers of the
+//! comparison do not hang on it.
 
+use super::PAGE;
 use crate::cohort::pseudonym::is_pseudonym;
 use crate::cohort::{Cohort, CohortImage, Label, Split};
-use crate::compare::PARTS;
+use crate::compare::{PARTS, PUBLISHED_FOLDER};
 use crate::explain::summary::{EmbeddedMap, Summary, split_of};
 use crate::study::{Manifest, Study, read_text};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +30,8 @@ pub struct StudyFacts {
     pub(super) labels: Vec<String>,
     /// Stage, seconds and facts, or why they are not known.
     pub(super) stages: Result<Vec<StageFacts>, String>,
+    /// Whether the paper's own protocol was run as well and has its page.
+    pub(super) published: bool,
     /// What the last run of `explain` left, if there was one, or why it cannot be used.
     pub(super) explained: Result<Option<ExplainFacts>, String>,
 }
@@ -95,6 +99,7 @@ impl StudyFacts {
         });
         Self {
             pseudonyms: cohort.as_ref().ok().map(named),
+            published: folder.join(PUBLISHED_FOLDER).join(PAGE).is_file(),
             explained,
             labels: cohort.as_ref().map(|c| c.label_names.clone()).unwrap_or_default(),
             parts: cohort.map(|c| parts(&c, split.as_ref().ok())),

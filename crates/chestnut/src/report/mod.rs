@@ -2,7 +2,8 @@
 //!
 //! Every result comes from [`Comparison`] and nothing is computed here, so that terminal, CSV, JSON and HTML can never
 //! disagree; counts of the cohort, what stages recorded and what `explain` left come from the study's files
-//! ([`StudyFacts`]). No output refers to another file or to a network; text from outside is escaped.
+//! ([`StudyFacts`]). No output refers to a network, and none needs another file; the report links to the page of
+//! [`write_published`] where there is one. Text from outside is escaped.
 
 mod document;
 #[cfg(test)]
@@ -21,11 +22,15 @@ mod words;
 pub use facts::StudyFacts;
 pub use html::{Pictures, html};
 
+use crate::compare::{PUBLISHED_FOLDER, PublishedTable};
 use crate::evaluate::{Comparison, table};
 use crate::fs::write_atomic;
 use crate::study::read_text;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+/// File name of a page.
+const PAGE: &str = "index.html";
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +47,7 @@ pub enum ReportError {
     #[error("metrics.json cannot be made: {0}")]
     Metrics(#[from] serde_json::Error),
     /// The page's template and what it is given do not fit.
-    #[error("report/index.html cannot be made: {0}")]
+    #[error("the page cannot be made: {0}")]
     Page(#[from] minijinja::Error),
     /// The comparison that the page shows cannot be read back.
     #[error("the report cannot be renewed: {0}; run `chestnut compare` again")]
@@ -56,7 +61,7 @@ pub enum ReportError {
 /// # Errors
 /// If a file cannot be written; what was written before stays, and is whole.
 pub fn write(folder: &Path, c: &Comparison, pictures: &Pictures) -> Result<PathBuf, ReportError> {
-    let page = Path::new("report").join("index.html");
+    let page = Path::new("report").join(PAGE);
     let mut files: Vec<(PathBuf, Vec<u8>)> = vec![
         (PathBuf::from("metrics.json"), serde_json::to_vec_pretty(c)?),
         (Path::new("tables").join("auc.csv"), table::csv(c).into_bytes()),
@@ -112,7 +117,18 @@ pub fn renew(folder: &Path) -> Result<Option<PathBuf>, ReportError> {
         serde_json::from_str(&text).map_err(|e| ReportError::Renew(format!("{}: {e}", metrics.display())))?;
     let pictures = Pictures { contact_sheet_png: std::fs::read(folder.join("contact_sheet.png")).ok() };
     let page = html(&c, &pictures, &StudyFacts::read(folder))?;
-    put(folder, &Path::new("report").join("index.html"), page.as_bytes()).map(Some)
+    put(folder, &Path::new("report").join(PAGE), page.as_bytes()).map(Some)
+}
+
+/// Writes as_published/index.html below the study's folder, a page of the tables that `compare --as-published` made, and
+/// returns its path. The study's own report links to it once it is renewed ([`renew`]).
+///
+/// # Errors
+/// If the page cannot be written; the one before stays, and is whole.
+pub fn write_published(folder: &Path, tables: &[PublishedTable]) -> Result<PathBuf, ReportError> {
+    let name = folder.file_name().map_or_else(|| "study".to_owned(), |n| n.to_string_lossy().into_owned());
+    let page = html::published(&name, tables)?;
+    put(folder, &Path::new(PUBLISHED_FOLDER).join(PAGE), page.as_bytes())
 }
 
 /// Writes a file below the folder.
