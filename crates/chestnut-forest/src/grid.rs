@@ -185,7 +185,7 @@ pub fn nested_predictions(
     let train = features.select(&fold.train);
     let train_labels = labels.select(&fold.train);
     check(&train, &train_labels, growth)?;
-    let sorted_table = Sorted::new(&train);
+    let sorted_table = Sorted::new(&train, growth.learner);
     let ground = Ground::new(&train_labels, growth);
     let outputs = labels.outputs();
     let (counts, depths, splits) = (sorted(&grid.trees), sorted(&grid.max_depth), sorted(&grid.min_samples_split));
