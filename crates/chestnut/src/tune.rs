@@ -152,9 +152,10 @@ fn search(
     let growths = grid.growths(seed);
     let inputs = fingerprint(features, labels);
     let pieces: Vec<(usize, usize)> = (0..growths.len()).flat_map(|g| (0..folds.len()).map(move |f| (g, f))).collect();
-    let scores: Vec<FoldScores> = pieces
-        .par_iter()
-        .map(|&(g, f)| {
+    let mut scores = Vec::with_capacity(pieces.len());
+    // No more pieces at once than threads, as in `chestnut_forest::grid_search`: each holds a sorted table.
+    for portion in pieces.chunks(rayon::current_num_threads()) {
+        let piece = |&(g, f): &(usize, usize)| -> Result<FoldScores> {
             let name =
                 format!("tune/{}/{}.json", network.replace(':', "-"), piece_key(&inputs, grid, &growths[g], &folds[f]));
             let stored = read_text(&study.path(&name)).ok().and_then(|t| serde_json::from_str::<FoldScores>(&t).ok());
@@ -169,8 +170,9 @@ fn search(
             };
             tick();
             Ok(scores)
-        })
-        .collect::<Result<_>>()?;
+        };
+        scores.extend(portion.par_iter().map(piece).collect::<Result<Vec<FoldScores>>>()?);
+    }
     let mut scores = scores.into_iter();
     Ok(growths.iter().map(|_| scores.by_ref().take(folds.len()).collect()).collect())
 }
