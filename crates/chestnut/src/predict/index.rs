@@ -135,7 +135,7 @@ impl ModelIndex {
     }
 
     /// Parses and checks an index.
-    fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, String> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, String> {
         if bytes.len() as u64 > MAX_INDEX_BYTES {
             return Err(format!("has more than the {MAX_INDEX_BYTES} bytes that are read"));
         }
@@ -212,6 +212,10 @@ impl ModelIndex {
                 path: path.clone(),
                 problem: format!("{problem}; run `{command}` again"),
             };
+            // Asked before opening: opening a named pipe would wait for ever.
+            if !path.is_file() {
+                return Err(fault("is missing or no regular file".to_owned()));
+            }
             let mut bytes = Vec::new();
             let file = std::fs::File::open(&path).map_err(Error::io(&path))?;
             let limit = chestnut_forest::MAX_MODEL_BYTES as u64 + 1;
@@ -279,6 +283,7 @@ pub(crate) fn recipe_sha256(network: &NetworkRecord, recipe: &Recipe, blank: &Bl
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::calibrate::Threshold;
 
     fn index() -> ModelIndex {
         let network = NetworkRecord {
@@ -326,6 +331,12 @@ mod tests {
         assert!(refused(&|i| i.labels.push("PNX".to_owned())).contains("Embeddings + RF"));
         assert!(refused(&|i| i.own_distances.reverse()).contains("ascending"));
         assert!(refused(&|i| i.approaches[0].calibrations[0].reason = None).contains("reason"));
+        // Each image is compared with each threshold, and each rule with each other.
+        let many = |i: &mut ModelIndex| {
+            let rule = |n: usize| Threshold { rule: n.to_string(), score: 0.5 };
+            i.approaches[0].calibrations[0].thresholds = (0..10_000).map(rule).collect();
+        };
+        assert!(refused(&many).contains("10000 thresholds"));
         for file in ["", "models/../rf.json", "/models/rf.json", "models/tuned.json", "cohort.csv"] {
             assert!(refused(&|i| i.approaches[0].models[0].file = file.to_owned()).contains("no model's"), "{file}");
         }
