@@ -11,7 +11,7 @@ mod record;
 
 pub use fit::History;
 pub use maps::MAX_MAP_BYTES;
-pub(crate) use record::{DeepPredictions, load};
+pub(crate) use record::{DeepPredictions, load, parse_record, rows_of};
 pub use record::{Record, depths};
 
 use crate::compare::{Rows, common, label_table, parts_of, patient_folds};
