@@ -120,7 +120,7 @@ impl Checkpoint {
 }
 
 /// Whether the file is a checkpoint of any settings at all: for the fuzz targets.
-pub(crate) fn is_whole(path: &Path) -> bool {
+pub(crate) fn is_checkpoint(path: &Path) -> bool {
     let texts = checkpoint::read(path, KINDS).map(|(texts, _)| texts).unwrap_or_default();
     let made = texts.get(SETTINGS).and_then(|text| serde_json::from_str::<Settings>(text).ok());
     made.is_some_and(|made| made.check().is_ok() && Checkpoint::read(path, &made).is_ok())
@@ -170,7 +170,7 @@ mod tests {
         let plain = Settings { ema: None, ..settings() };
         fresh.clone().write(&path, &plain).expect("replaced");
         assert_eq!(Checkpoint::read(&path, &plain).expect("read"), fresh);
-        assert!(is_whole(&path) && !is_whole(folder.path()));
+        assert!(is_checkpoint(&path) && !is_checkpoint(folder.path()));
     }
 
     #[test]

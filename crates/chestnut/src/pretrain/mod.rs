@@ -21,6 +21,7 @@ mod start;
 pub mod targets;
 mod train;
 
+pub(crate) use checkpoint::is_checkpoint;
 pub use checkpoint::{EpochRecord, Place};
 pub use error::{PretrainError, Result};
 pub use publish::{Publication, publish};
