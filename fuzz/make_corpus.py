@@ -293,6 +293,7 @@ def study(binary):
         for path in sorted((scratch / "phantom/masks").glob("*.png"))[:3]:
             add("experts", path.name, path.read_bytes())
         run("compare", "study", "--approach", "embeddings", "--learning-curve", "2")
+        add("study", "split.csv", (scratch / "study/split.csv").read_bytes())
         index = json.loads((scratch / "study/models/index.json").read_text())
         add_kept("index", "study.json", compact({**index, "approaches": index["approaches"][:1]}))
         add_kept("metrics", "study.json", compact(cut(json.loads((scratch / "study/metrics.json").read_text()))))
