@@ -246,7 +246,6 @@ pub(crate) fn compare(
     let progress = Progress::new("comparing", "fits");
     let comparison = compare::compare(study, &cohort, &networks, options, &|done, total| progress.update(done, total))?;
     progress.finish("fitted and scored");
-    let pictures = Pictures { contact_sheet_png: std::fs::read(study.path("contact_sheet.png")).ok() };
-    let page = report::write(&study.root, &comparison, &pictures)?;
+    let page = report::write(&study.root, &comparison, &Pictures::of(&study.root))?;
     Ok((comparison, page))
 }

@@ -21,7 +21,7 @@ use chestnut::explain::summary::{SUMMARY, Summary, split_of};
 use chestnut::explain::{BoxRule, CamKind, Models};
 use chestnut::predict::MAX_SIMILAR;
 use chestnut::predict::space::similar_csv;
-use chestnut::report;
+use chestnut::report::{self, ReportError};
 use chestnut::study::{StageRecord, Study};
 use clap::Args;
 use std::collections::BTreeMap;
@@ -276,6 +276,7 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
     match report::renew(&study.root) {
         Ok(Some(path)) => println!("Report, renewed: {}", path.display()),
         Ok(None) => println!("The report of `chestnut compare` will show this too."),
+        Err(problem @ ReportError::Write { .. }) => return Err(problem.into()),
         Err(problem) => eprintln!("  - {problem}"),
     }
     for (id, reason) in &refused {

@@ -141,7 +141,7 @@ impl ModelIndex {
     }
 
     /// Parses and checks an index.
-    fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, String> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, String> {
         if bytes.len() as u64 > MAX_INDEX_BYTES {
             return Err(format!("has more than the {MAX_INDEX_BYTES} bytes that are read"));
         }
@@ -219,6 +219,10 @@ impl ModelIndex {
                 path: path.clone(),
                 problem: format!("{problem}; run `{command}` again"),
             };
+            // Asked before opening: opening a named pipe would wait for ever.
+            if !path.is_file() {
+                return Err(fault("is missing or no regular file".to_owned()));
+            }
             let mut bytes = Vec::new();
             let file = std::fs::File::open(&path).map_err(Error::io(&path))?;
             let limit = chestnut_forest::MAX_MODEL_BYTES as u64 + 1;
@@ -297,6 +301,7 @@ fn recipe_sha256(network: &NetworkRecord, recipe: &Recipe, blank: &BlankRules) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::calibrate::Threshold;
 
     fn index() -> ModelIndex {
         let network = NetworkRecord {
@@ -355,6 +360,12 @@ mod tests {
         assert_eq!(ModelIndex::from_bytes(&bytes(&baseline)), Ok(baseline.clone()));
         baseline.approaches[0].reads = mapped(0);
         assert!(ModelIndex::from_bytes(&bytes(&baseline)).is_err(), "an output that no network has");
+        // Each image is compared with each threshold, and each rule with each other.
+        let many = |i: &mut ModelIndex| {
+            let rule = |n: usize| Threshold { rule: n.to_string(), score: 0.5 };
+            i.approaches[0].calibrations[0].thresholds = (0..10_000).map(rule).collect();
+        };
+        assert!(refused(&many).contains("10000 thresholds"));
         for file in ["", "models/../rf.json", "/models/rf.json", "models/tuned.json", "cohort.csv"] {
             assert!(refused(&|i| i.approaches[0].models[0].file = file.to_owned()).contains("no model's"), "{file}");
         }

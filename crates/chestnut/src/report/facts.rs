@@ -10,7 +10,7 @@ use crate::cohort::pseudonym::is_pseudonym;
 use crate::cohort::{Cohort, CohortImage, Label, Split};
 use crate::compare::{PARTS, PUBLISHED_FOLDER};
 use crate::explain::summary::{EmbeddedMap, Summary, split_of};
-use crate::study::{Manifest, Study, read_text};
+use crate::study::{MAX_MANIFEST_BYTES, MAX_TEXT_BYTES, Manifest, Study, read_kept};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -75,8 +75,10 @@ impl StudyFacts {
     /// Reads the study in `folder`; what cannot be read says why.
     #[must_use]
     pub fn read(folder: &Path) -> Self {
-        let text =
-            |name: &str| read_text(&folder.join(name)).map_err(|_| format!("{name} is missing or cannot be read"));
+        let within = |name: &str, limit: u64| {
+            read_kept(&folder.join(name), limit).map_err(|_| format!("{name} is missing or cannot be read"))
+        };
+        let text = |name: &str| within(name, MAX_TEXT_BYTES);
         // What exactly is wrong would name cells.
         let cohort = text("cohort.csv").and_then(|images| {
             Cohort::from_csv(&images, &text("rejects.csv")?)
@@ -84,7 +86,7 @@ impl StudyFacts {
         });
         let damaged = |_: crate::cohort::CohortError| "split.csv is damaged or names other parts".to_owned();
         let split = text("split.csv").and_then(|t| Split::from_csv(&t, &PARTS.map(str::to_owned)).map_err(damaged));
-        let manifest = text("manifest.json").and_then(|t| {
+        let manifest = within("manifest.json", MAX_MANIFEST_BYTES).and_then(|t| {
             serde_json::from_str::<Manifest>(&t).map_err(|e| format!("manifest.json cannot be understood: {e}"))
         });
         let named = |c: &Cohort| c.images.iter().all(|i| is_pseudonym(&i.patient));

@@ -11,6 +11,11 @@ use super::{ReportError, finding, sections, svg};
 use crate::compare::PublishedTable;
 use crate::evaluate::Comparison;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
+use std::io::Read;
+use std::path::Path;
+
+/// Largest contact sheet that the page embeds; those that ingest draws have at most a few megabytes.
+pub const MAX_SHEET_BYTES: u64 = 16 << 20;
 
 /// Name and text of each template; the name's ending has every value escaped.
 const REPORT: (&str, &str) =
@@ -24,6 +29,22 @@ const STYLE: &str = include_str!("report.css");
 pub struct Pictures {
     /// The cohort's contact sheet, the bytes of a PNG file.
     pub contact_sheet_png: Option<Vec<u8>>,
+}
+
+impl Pictures {
+    /// Those of the study in `folder`; a sheet that is no PNG file, or above [`MAX_SHEET_BYTES`], is left out.
+    #[must_use]
+    pub fn of(folder: &Path) -> Self {
+        let path = folder.join("contact_sheet.png");
+        // Asked before opening: opening a named pipe would wait for ever.
+        if !path.is_file() {
+            return Self::default();
+        }
+        let mut png = Vec::new();
+        let read = std::fs::File::open(&path).and_then(|file| file.take(MAX_SHEET_BYTES + 1).read_to_end(&mut png));
+        let good = read.is_ok() && png.len() as u64 <= MAX_SHEET_BYTES && png.starts_with(b"\x89PNG\r\n\x1a\n");
+        Self { contact_sheet_png: good.then_some(png) }
+    }
 }
 
 /// The whole page.
@@ -305,6 +326,21 @@ mod tests {
         let page = bare(&c);
         assert!(page.contains("No AUC could be estimated") && page.contains("Nothing was refused"));
         assert!(page.contains("cohort.csv is missing") && !page.contains("<img"));
+    }
+
+    #[test]
+    fn only_a_small_png_is_a_contact_sheet() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        assert!(Pictures::of(folder.path()).contact_sheet_png.is_none());
+        let path = folder.path().join("contact_sheet.png");
+        let mut sheet = b"\x89PNG\r\n\x1a\nrest".to_vec();
+        std::fs::write(&path, &sheet).expect("written");
+        assert_eq!(Pictures::of(folder.path()).contact_sheet_png.as_deref(), Some(&sheet[..]));
+        sheet.resize(MAX_SHEET_BYTES as usize + 1, 0);
+        std::fs::write(&path, &sheet).expect("written");
+        assert!(Pictures::of(folder.path()).contact_sheet_png.is_none(), "too large");
+        std::fs::write(&path, "a secret").expect("written");
+        assert!(Pictures::of(folder.path()).contact_sheet_png.is_none(), "no picture");
     }
 
     #[test]

@@ -20,12 +20,12 @@ mod svg;
 mod words;
 
 pub use facts::StudyFacts;
-pub use html::{Pictures, html};
+pub use html::{MAX_SHEET_BYTES, Pictures, html};
 
 use crate::compare::{PUBLISHED_FOLDER, PublishedTable};
 use crate::evaluate::{Comparison, table};
 use crate::fs::write_atomic;
-use crate::study::read_text;
+use crate::study::{MAX_TEXT_BYTES, read_kept};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -112,11 +112,11 @@ pub fn renew(folder: &Path) -> Result<Option<PathBuf>, ReportError> {
     if let Some(name) = ["cohort.csv", "study.toml"].into_iter().find(|name| changed(name) > results) {
         return Err(ReportError::Renew(format!("metrics.json is older than {name}")));
     }
-    let text = read_text(&metrics).map_err(|e| ReportError::Renew(e.to_string()))?;
-    let c: Comparison =
-        serde_json::from_str(&text).map_err(|e| ReportError::Renew(format!("{}: {e}", metrics.display())))?;
-    let pictures = Pictures { contact_sheet_png: std::fs::read(folder.join("contact_sheet.png")).ok() };
-    let page = html(&c, &pictures, &StudyFacts::read(folder))?;
+    let text = read_kept(&metrics, MAX_TEXT_BYTES).map_err(|e| ReportError::Renew(e.to_string()))?;
+    let wrong = |problem: String| ReportError::Renew(format!("{}: {problem}", metrics.display()));
+    let c: Comparison = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    c.check().map_err(wrong)?;
+    let page = html(&c, &Pictures::of(folder), &StudyFacts::read(folder))?;
     put(folder, &Path::new("report").join(PAGE), page.as_bytes()).map(Some)
 }
 
@@ -211,8 +211,14 @@ mod tests {
         assert!(after.contains("<img src=\"data:image/png;base64,iVBORw0KGgo=\"") && !after.contains("<script"));
         assert!(std::fs::read(folder.path().join("metrics.json")).expect("metrics") == metrics, "left alone");
 
-        std::fs::write(folder.path().join("metrics.json"), "{}").expect("a file");
-        assert!(renew(folder.path()).expect_err("no comparison").to_string().contains("chestnut compare"));
+        let mut bad = example::full();
+        bad.methods[0].labels.clear();
+        let lost = serde_json::to_string(&bad).expect("plain values");
+        for text in ["{}", lost.as_str()] {
+            std::fs::write(folder.path().join("metrics.json"), text).expect("a file");
+            let message = renew(folder.path()).expect_err("no comparison").to_string();
+            assert!(message.contains("metrics.json") && message.contains("chestnut compare"), "{message}");
+        }
         assert_eq!(std::fs::read_to_string(&page).expect("the page"), after);
     }
 
