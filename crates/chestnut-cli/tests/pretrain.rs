@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::Scratch;
+use common::{Scratch, with_cell};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -142,6 +142,16 @@ fn bad_input_is_named() {
     run("c", "phantom/labels.csv", &["--net", "densenet121"]).ends(0);
     run("c", "phantom/labels.csv", &["--net", "vgg16"]).fails_saying(&["last.safetensors", "network \"densenet121\""]);
     run("c", "phantom/labels.csv", &["--seed", "1"]).fails_saying(&["seed 0, asked is 1"]);
+    // What was learned from the old label, or by the old patient, is not what was asked for.
+    let lines = s.label_lines();
+    let lung = lines[0].split(',').position(|c| c == "Lung").expect("a column");
+    let opposite = if lines[1].split(',').nth(lung) == Some("1") { "0" } else { "1" };
+    for (name, column, value) in [("cell.csv", lung, opposite), ("patient.csv", 1, "somebody")] {
+        let mut lines = lines.clone();
+        lines[1] = with_cell(&lines[1], column, value);
+        s.write(name, lines.join("\n").as_bytes());
+        run("c", name, &[]).fails_saying(&["last.safetensors", "another table"]);
+    }
     let cut = s.read("c/last.safetensors");
     s.write("c/last.safetensors", &cut[..cut.len() / 2]);
     run("c", "phantom/labels.csv", &["--net", "densenet121"]).fails_saying(&["last.safetensors"]);

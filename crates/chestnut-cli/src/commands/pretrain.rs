@@ -203,6 +203,7 @@ fn request(a: &Pretrain, set: TrainingSet, models: &Path) -> anyhow::Result<Requ
         start: String::new(),
         freeze: a.freeze.clone(),
         images: String::new(),
+        table: String::new(),
         size: i.size,
         crop,
         template: None,

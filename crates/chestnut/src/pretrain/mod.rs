@@ -82,7 +82,8 @@ pub struct Request {
     pub start: Start,
     /// How grey values become the network's input; that of the network to start from, or ImageNet's, if not given.
     pub standardisation: Option<Standardisation>,
-    /// What changes the weights. `labels`, `start`, `images`, `template` and `standardisation` are filled in here.
+    /// What changes the weights. `labels`, `start`, `images`, `table`, `template` and `standardisation` are filled in
+    /// here.
     pub settings: Settings,
     /// Largest share of images that may be missing.
     pub max_missing: f64,
@@ -181,6 +182,7 @@ pub type Build<'a> =
 pub fn pretrain(request: &Request, build: &mut Build<'_>, report: &dyn Fn(&Event<'_>)) -> Result<Finished> {
     let mut settings = request.settings.clone();
     settings.labels.clone_from(&request.set.labels);
+    settings.table = request.set.table_hash();
     settings.check().map_err(PretrainError::Request)?;
     if request.cache_size < settings.size {
         return Err(PretrainError::Request(format!(

@@ -11,6 +11,8 @@ mod sheet;
 
 use super::error::{PretrainError, Result};
 use crate::cohort::table::read_bounded;
+use crate::fs::to_hex;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -82,6 +84,35 @@ pub enum Views {
 }
 
 impl TrainingSet {
+    /// Identity of what the table says: id, patient, part and cells of every image, in its order; 64 hex digits. Where
+    /// the files lie and what is in them does not count.
+    #[must_use]
+    pub fn table_hash(&self) -> String {
+        let mut hash = Sha256::new();
+        for sample in &self.samples {
+            for text in [&sample.id, &sample.patient] {
+                hash.update((text.len() as u64).to_le_bytes());
+                hash.update(text);
+            }
+            let part = match sample.part {
+                None => b'-',
+                Some(Part::Train) => b't',
+                Some(Part::Validation) => b'v',
+            };
+            let cell = |cell: &Cell| match cell {
+                Cell::Blank => b' ',
+                Cell::Uncertain => b'?',
+                Cell::Negative => b'0',
+                Cell::Positive => b'1',
+            };
+            let cells: Vec<u8> = sample.cells.iter().map(cell).collect();
+            hash.update([part]);
+            hash.update((cells.len() as u64).to_le_bytes());
+            hash.update(cells);
+        }
+        to_hex(&hash.finalize())
+    }
+
     /// Leaves out all images of the patients in `file` (one id a line, `#` begins a comment); gives their number.
     ///
     /// # Errors
@@ -129,5 +160,44 @@ impl TrainingSet {
             )));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(id: &str, patient: &str, cells: &[Cell]) -> Sample {
+        Sample { id: id.into(), file: id.into(), patient: patient.into(), part: None, cells: cells.to_vec() }
+    }
+
+    fn set(samples: Vec<Sample>) -> TrainingSet {
+        TrainingSet { name: "t".into(), labels: vec!["A".into(), "B".into()], samples, notes: Vec::new() }
+    }
+
+    #[test]
+    fn a_corrected_label_patient_or_part_is_another_table() {
+        let one = set(vec![
+            sample("1.png", "p1", &[Cell::Positive, Cell::Blank]),
+            sample("2.png", "p2", &[Cell::Negative, Cell::Uncertain]),
+        ]);
+        let hash = one.table_hash();
+        assert_eq!(hash.len(), 64);
+        let changes: [fn(&mut Sample); 6] = [
+            |s| s.cells[0] = Cell::Negative,
+            |s| s.cells[1] = Cell::Negative,
+            |s| s.patient = "p2".into(),
+            |s| s.part = Some(Part::Validation),
+            |s| s.part = Some(Part::Train),
+            |s| (s.id, s.patient) = ("1.pngp".into(), "1".into()),
+        ];
+        for (i, change) in changes.into_iter().enumerate() {
+            let mut other = one.clone();
+            change(&mut other.samples[0]);
+            assert_ne!(other.table_hash(), hash, "change {i}");
+        }
+        let mut moved = one.clone();
+        moved.samples[0].file = "elsewhere/1.png".into();
+        assert_eq!(moved.table_hash(), hash, "where the files lie does not count");
     }
 }
