@@ -139,7 +139,11 @@ fn bad_input_is_named() {
     run("b", "phantom/labels.csv", &["--freeze-nothing"]).ends(1);
     run("b", "phantom/labels.csv", &["--patient-column", "mrn"]).fails_saying(&["no column mrn", "patient_id"]);
 
+    // What an earlier start missed is there now.
+    std::fs::create_dir(s.path("c")).expect("made");
+    s.write("c/missing.csv", b"image,reason\nold.png,there is no such file\n");
     run("c", "phantom/labels.csv", &["--net", "densenet121"]).ends(0);
+    assert!(!s.has("c/missing.csv"));
     run("c", "phantom/labels.csv", &["--net", "vgg16"]).fails_saying(&["last.safetensors", "network \"densenet121\""]);
     run("c", "phantom/labels.csv", &["--seed", "1"]).fails_saying(&["seed 0, asked is 1"]);
     // What was learned from the old label, or by the old patient, is not what was asked for.

@@ -299,10 +299,14 @@ fn prepare(
 
 /// Lists what is missing, and stops if it is too much.
 fn check_missing(request: &Request, missing: &[Refused]) -> Result<()> {
-    if missing.is_empty() {
-        return Ok(());
-    }
     let list = request.folder.join(MISSING_FILE);
+    if missing.is_empty() {
+        // What an earlier start missed is there now.
+        return match std::fs::remove_file(&list) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(PretrainError::io(&list)(e)),
+            _ => Ok(()),
+        };
+    }
     let head = vec!["image".to_owned(), "reason".to_owned()];
     let rows = missing.iter().map(|m| vec![m.id.clone(), m.reason.clone()]);
     let text = to_csv(std::iter::once(head).chain(rows));
