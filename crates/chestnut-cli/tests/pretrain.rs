@@ -137,6 +137,15 @@ fn bad_input_is_named() {
     );
     run("b", "range.csv", &[]).fails_saying(&["range.csv row 14", "Lung is \"7\""]);
     run("b", "phantom/labels.csv", &["--freeze-nothing"]).ends(1);
+    for without_name in [&["--half"][..], &["--replace"], &["--licence", "CC0"]] {
+        run("b", "phantom/labels.csv", without_name).ends(1).says(&["--name"]);
+    }
+    // A name that is taken, though by a damaged network, is found out before the training.
+    std::fs::create_dir_all(s.path("models/broken")).expect("made");
+    s.write("models/broken/model.toml", b"architecture =");
+    let taken = run("d", "phantom/labels.csv", &["--name", "broken"]);
+    taken.fails_saying(&["broken is already in the store", "--replace"]);
+    assert!(!s.path("d").exists());
     run("b", "phantom/labels.csv", &["--patient-column", "mrn"]).fails_saying(&["no column mrn", "patient_id"]);
 
     // What an earlier start missed is there now.

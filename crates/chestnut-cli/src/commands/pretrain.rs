@@ -89,11 +89,12 @@ pub(crate) fn run(a: &Pretrain) -> anyhow::Result<Outcome> {
 /// A name that cannot be used should not be found out after the training.
 fn check_name(a: &Pretrain, models: &Path) -> anyhow::Result<()> {
     let Some(name) = &a.name else { return Ok(()) };
-    match store::record(models, name) {
-        Ok(_) if !a.replace && models.join(name).exists() => Err(StoreError::Exists(name.clone()).into()),
-        Err(e @ StoreError::Name(_)) => Err(e.into()),
-        _ => Ok(()),
+    store::check_name(name)?;
+    // A damaged network takes its name as well.
+    if !a.replace && models.join(name).exists() {
+        return Err(StoreError::Exists(name.clone()).into());
     }
+    Ok(())
 }
 
 fn read_set(a: &Pretrain) -> anyhow::Result<TrainingSet> {

@@ -35,13 +35,13 @@ pub(crate) struct Pretrain {
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// Licence of the weights, as text.
-    #[arg(long)]
+    #[arg(long, requires = "name")]
     pub(crate) licence: Option<String>,
     /// Store kernels in 16 bits: half the size.
-    #[arg(long)]
+    #[arg(long, requires = "name")]
     pub(crate) half: bool,
     /// Replace a network of that name.
-    #[arg(long)]
+    #[arg(long, requires = "name")]
     pub(crate) replace: bool,
     /// Network of the store to start from, such as ImageNet's; random weights if not given.
     #[arg(long)]
