@@ -148,6 +148,10 @@ fn bad_input_is_named() {
     assert!(!s.path("d").exists());
     run("b", "phantom/labels.csv", &["--patient-column", "mrn"]).fails_saying(&["no column mrn", "patient_id"]);
 
+    s.ingest("phantom/labels.csv", "study").ends(0);
+    run("d", "phantom/labels.csv", &["--exclude-study", "study"]).fails_saying(&["no image is left to train on"]);
+    run("d", "phantom/labels.csv", &["--exclude-study", "phantom"]).fails_saying(&["--exclude-study", "study.toml"]);
+
     // What an earlier start missed is there now.
     std::fs::create_dir(s.path("c")).expect("made");
     s.write("c/missing.csv", b"image,reason\nold.png,there is no such file\n");

@@ -124,6 +124,9 @@ fn read_set(a: &Pretrain) -> anyhow::Result<TrainingSet> {
     if let Some(file) = &a.columns.exclude_patients {
         set.exclude_patients(file)?;
     }
+    if let Some(study) = &a.columns.exclude_study {
+        set.exclude_study(study)?;
+    }
     Ok(set)
 }
 
