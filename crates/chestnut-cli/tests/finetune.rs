@@ -40,6 +40,18 @@ fn last_blocks_are_taught_compared_and_refused_where_they_would_leak() {
     let settings = s.text("study/study.toml");
     s.write("study/study.toml", settings.replacen("seed = 0", "seed = 1", 1).as_bytes());
     s.chestnut(&["compare", "study"]).fails_saying(&["another split", "chestnut finetune"]);
+
+    // Taught here is taught here: from a copy under another name, and with a film less.
+    let weights = "study/models/seeded-densenet121-block/weights.safetensors";
+    s.chestnut(&["models", "add", weights, "--name", "again"]).ends(0).says(&["taught on"]);
+    let lines = s.label_lines();
+    s.write("fewer.csv", lines[..lines.len() - 1].join("\n").as_bytes());
+    s.ingest("fewer.csv", "study").ends(2);
+    s.chestnut(&["embed", "study", "--net", "again"]).ends(0).says(&["39 images"]);
+    for command in ["compare", "tune", "explain", "finetune"] {
+        let run = s.chestnut(&[command, "study", "--net", "again"]);
+        run.fails_saying(&["network again", "was taught by finetune on", "of this study's 39 images", "--net"]);
+    }
 }
 
 #[test]

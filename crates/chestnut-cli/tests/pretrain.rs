@@ -109,6 +109,10 @@ fn what_was_learned_under_a_parent_is_recorded_and_embedded() {
     s.write(record, &text.as_bytes()[..at]);
     let again = s.chestnut(&["embed", "study", "--net", "tree"]).ends(0).says(&["12 images"]);
     assert!(!again.text().contains("kept from before"), "{again}");
+    // What taught the network that another starts from is still in the weights.
+    s.write(record, format!("taught_on = [\"0123456789abcdef\"]\n{}", &text[..at]).as_bytes());
+    run(&["--freeze", "backbone", "-o", "heir", "--init", "tree", "--name", "heir"]).ends(0);
+    s.chestnut(&["models", "show", "heir"]).ends(0).says(&["taught on        1 films"]);
     run(&["-o", "other", "--positive-weights"]).ends(1).says(&["--balanced", "--positive-weights"]);
     run(&["-o", "tree", "--freeze", "backbone"]).ends(1).says(&["was made with policies"]);
 }

@@ -15,7 +15,7 @@ pub use approaches::Approach;
 pub use published::{FOLDER as PUBLISHED_FOLDER, PublishedTable, as_published};
 
 pub(crate) use approaches::{Rows, patient_folds};
-pub(crate) use checks::untrained;
+pub(crate) use checks::{not_taught_here, untrained};
 
 use approaches::{FOLDS, Material};
 use beyond::beyond;
@@ -130,7 +130,7 @@ impl CompareOptions {
 /// `progress` is called with (done, total) fitted models.
 ///
 /// # Errors
-/// If embeddings are missing or stale, or the cohort cannot be split.
+/// If embeddings are missing or stale, a network was taught on the study, or the cohort cannot be split.
 pub fn compare(
     study: &Study,
     cohort: &Cohort,
@@ -146,7 +146,7 @@ pub fn compare(
         .collect();
     let start = Instant::now();
     let (cohort, tables) = &common(study, cohort, networks)?;
-    checks::not_taught_here(networks, cohort)?;
+    not_taught_here(networks, cohort)?;
     let settings = &study.settings.split;
     let mut notes = BTreeSet::new();
     if options.concat && networks.len() < 2 {

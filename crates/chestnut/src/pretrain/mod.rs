@@ -32,8 +32,10 @@ use crate::fs::{create_writable_folder, to_hex, write_atomic};
 use crate::image::recipe::{Recipe, Standardisation};
 use cache::{Cache, Refused};
 use chestnut_train::{Learner, TrainError, Trained, Update};
-use chestnut_zoo::read::safetensors::{META_ARCHITECTURE, META_CONDITIONAL, META_HEAD, META_STANDARDISATION};
-use chestnut_zoo::{Graph, Head, Weights};
+use chestnut_zoo::read::safetensors::{
+    META_ARCHITECTURE, META_CONDITIONAL, META_HEAD, META_STANDARDISATION, META_TAUGHT_ON,
+};
+use chestnut_zoo::{Graph, Head, Weights, store};
 use crop::{Crop, Template};
 use feed::Data;
 use set::TrainingSet;
@@ -223,7 +225,9 @@ pub fn pretrain(request: &Request, build: &mut Build<'_>, report: &dyn Fn(&Event
     // The learner has a copy, and the first weights of a large network take hundreds of megabytes.
     let start::Ready { mut notes, graph, weights, .. } = ready;
     drop(weights);
-    let metadata = metadata(&graph, &settings)?;
+    let mut metadata = metadata(&graph, &settings)?;
+    // What taught the network that it starts from is still in the weights.
+    metadata.extend(record.and_then(|record| store::metadata(&record).remove_entry(META_TAUGHT_ON)));
     let run = train::Run {
         data: &data,
         settings: &settings,
