@@ -37,6 +37,8 @@ fn last_blocks_are_taught_compared_and_refused_where_they_would_leak() {
     assert!(s.read(&format!("study/{RECORD}")) == before);
 
     s.chestnut(&[&block[..], &["--repeats", "2"]].concat()).fails_saying(&["first split"]);
+    let repeated = s.chestnut(&["compare", "study", "--repeats", "2", "--quick"]).ends(0);
+    repeated.says(&["what finetune taught is left out", "--repeats"]);
     let settings = s.text("study/study.toml");
     s.write("study/study.toml", settings.replacen("seed = 0", "seed = 1", 1).as_bytes());
     s.chestnut(&["compare", "study"]).fails_saying(&["another split", "chestnut finetune"]);
@@ -58,13 +60,23 @@ fn last_blocks_are_taught_compared_and_refused_where_they_would_leak() {
 fn several_looks_are_part_of_what_a_shard_is() {
     let s = Scratch::with_study();
     let plain = files(&s.path(&format!("study/{NET_FOLDER}")));
+    let teach = ["finetune", "study", "--net", NET, "--depth", "head", "--epochs", "1", "--quick"];
+    s.chestnut(&teach).ends(0);
     s.chestnut(&["embed", "study", "--net", NET, "--tta", "five"]).ends(0).says(&["12 images,"]);
     assert!(files(&s.path(&format!("study/{NET_FOLDER}"))) != plain);
     s.chestnut(&["embed", "study", "--net", NET, "--tta", "five"]).ends(0).says(&["12 kept from before"]);
     let warnings = s.compare_json("study")["warnings"].to_string();
-    assert!(warnings.contains("means over five looks"), "{warnings}");
+    for said in ["means over five looks", "Fine-tuning, head is left out", "run embed without --tta"] {
+        assert!(warnings.contains(said), "{warnings}");
+    }
+    // What was taught by one look does not stand beside several, and several teach nothing.
+    let taught = ["compare", "study", "--approach", "finetuned-head", "--quick", "--json"];
+    for command in [&teach[..], &taught] {
+        s.chestnut(command).fails_saying(&["made with --tta", "run embed without --tta"]);
+    }
     s.chestnut(&["embed", "study", "--net", NET]).ends(0).says(&["12 images,"]);
     assert!(files(&s.path(&format!("study/{NET_FOLDER}"))) == plain);
+    s.chestnut(&taught).ends(0).says(&["Fine-tuning, head"]);
 }
 
 #[test]

@@ -71,6 +71,8 @@ pub struct CompareOptions {
     pub models: bool,
     /// Also fit each learner on all networks' embeddings side by side.
     pub concat: bool,
+    /// What the caller left out and why, one sentence each ([`deep::depths`]); they stand among the warnings.
+    pub left_out: Vec<String>,
 }
 
 impl CompareOptions {
@@ -94,6 +96,7 @@ impl CompareOptions {
             tuned: None,
             models: true,
             concat: false,
+            left_out: Vec::new(),
         }
     }
 }
@@ -148,7 +151,7 @@ pub fn compare(
     let (cohort, tables) = &common(study, cohort, networks)?;
     not_taught_here(networks, cohort)?;
     let settings = &study.settings.split;
-    let mut notes = BTreeSet::new();
+    let mut notes: BTreeSet<String> = options.left_out.iter().cloned().collect();
     if options.concat && networks.len() < 2 {
         notes.insert("nothing was concatenated (--concat): there is one network only".to_owned());
     }

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:
   chestnut finetune study --net xception
   chestnut finetune study --net densenet121 --depth all --epochs 5 --quick
-  chestnut compare study                        shows it beside the other approaches
+  chestnut compare study --net xception         shows it beside the other approaches
 
 The taught network is kept in the study: `chestnut models list --models study/models`.")]
 pub(crate) struct Finetune {
@@ -118,7 +118,9 @@ pub(crate) fn run(a: &Finetune) -> anyhow::Result<Outcome> {
         learning.finish(&said(&done));
         println!("{} is in {}.", done.model.name, study.path("models").display());
     }
-    println!("Now run `chestnut compare {}`.", a.study.display());
+    // Beside a network that was not taught so, compare would leave these out.
+    let net = if a.net.is_empty() { String::new() } else { format!(" --net {}", a.net.join(",")) };
+    println!("Now run `chestnut compare {}{net}`.", a.study.display());
     Ok(Outcome::Clean)
 }
 

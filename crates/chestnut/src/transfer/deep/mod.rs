@@ -5,6 +5,7 @@
 //! unless asked. Same split and test part as all other approaches. What it leaves: a network in the study's own model
 //! store (`models/`), and predictions that `compare` puts beside the others.
 
+mod beside;
 mod fit;
 mod maps;
 mod record;
@@ -124,13 +125,13 @@ pub struct Finetuned {
     pub parameters: usize,
 }
 
-/// Teaches one network of a study; `models` is the store that it comes from.
+/// Teaches one network of a study; `models` is the store that it comes from. One that was embedded by several looks or
+/// in bf16, or that was taught on this study before, is refused.
 ///
 /// `images` is called with (done, total) images, `epochs` with (done, at most) epochs over all runs.
 ///
 /// # Errors
-/// If the network was not embedded yet or was taught on this study before, an image cannot be read any more, or the
-/// loss leaves the finite numbers.
+/// If the network was not embedded yet, an image cannot be read any more, or the loss leaves the finite numbers.
 pub fn finetune(
     study: &Study,
     models: &Path,
@@ -142,6 +143,7 @@ pub fn finetune(
     options.check()?;
     store::check_name(&record::model_name(network, options.depth))?;
     let start = Instant::now();
+    beside::one_look(study, std::slice::from_ref(network))?;
     let (cohort, tables) = common(study, &study.cohort()?, std::slice::from_ref(network))?;
     not_taught_here(std::slice::from_ref(network), &cohort)?;
     let Some(table) = tables.first() else { return Err(Error::Request("no embeddings".into())) };
