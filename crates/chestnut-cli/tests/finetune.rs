@@ -79,6 +79,23 @@ fn several_looks_are_part_of_what_a_shard_is() {
     s.chestnut(&taught).ends(0).says(&["Fine-tuning, head"]);
 }
 
+/// Teaching again would not mend that.
+#[test]
+fn an_image_that_another_network_lacks_is_named() {
+    let s = Scratch::with_study();
+    s.chestnut(&["finetune", "study", "--net", NET, "--depth", "head", "--epochs", "1", "--quick"]).ends(0);
+    std::fs::remove_file(s.path("phantom/images/A0-00003.png")).expect("removed");
+    let other = format!("{NET}+chexpert");
+    s.chestnut(&["embed", "study", "--net", &other]).ends(2).says(&["11 images"]);
+    let compare = ["compare", "study", "--quick", "--approach", "embeddings,finetuned-head", "--net"];
+    let both = format!("{NET},{other}");
+    let run = s.chestnut(&[&compare[..], &[both.as_str()]].concat());
+    run.fails_saying(&["lacks 1 of them (A0-00003.png)", "compare with --net seeded:densenet121 alone"]);
+    s.chestnut(&[&compare[..], &[NET]].concat()).ends(0);
+    let run = s.chestnut(&["compare", "study", "--quick"]).ends(2);
+    run.says(&["Fine-tuning, head is left out", "--net seeded:densenet121+chexpert --depth head"]);
+}
+
 #[test]
 fn networks_are_exported_and_read_again() {
     let s = Scratch::new();

@@ -1,8 +1,17 @@
-//! Whether what `finetune` taught can stand beside the other approaches of a comparison, and what to say where it cannot.
+//! Whether what `finetune` taught can stand beside the other approaches of a comparison, and what to say where not.
+//!
+//! All of a table must be about the same images, split alike and looked at alike. Where that fails, the message names
+//! what to run or which networks to compare.
 
+use super::record::key;
+use crate::cohort::Cohort;
+use crate::compare::{Rows, common, label_table, parts_of};
 use crate::embed::{Network, unlike_plain};
 use crate::error::{Error, Result};
 use crate::study::Study;
+
+/// Images that a message names.
+const SHOWN: usize = 3;
 
 /// Refuses networks whose embeddings are not those of one look in f32: teaching begins with a head on these, and beside
 /// means over several looks a table would show more than the teaching.
@@ -16,6 +25,32 @@ pub(super) fn one_look(study: &Study, networks: &[Network]) -> Result<()> {
          --{option}"
     );
     Err(Error::Network { network: network.name.clone(), problem })
+}
+
+/// What to say of a record that is of all images which its network has embedded, if this comparison has fewer since
+/// another network lacks some: that makes another split, and teaching again would not mend it.
+pub(super) fn lacking(study: &Study, network: &Network, cohort: &Cohort, found: &str) -> Result<Option<String>> {
+    let (own, _) = common(study, &study.cohort()?, std::slice::from_ref(network))?;
+    let is_there = |id: &str| cohort.images.binary_search_by(|i| i.id.as_str().cmp(id)).is_ok();
+    let lacking: Vec<&str> = own.images.iter().map(|i| i.id.as_str()).filter(|id| !is_there(id)).collect();
+    if lacking.is_empty() {
+        return Ok(None);
+    }
+    let [train, validation, predict] = parts_of(&own, &study.settings.split)?;
+    let rows = Rows { train, validation, predict };
+    let (names, labels) = label_table(&own, &rows.development())?;
+    let parts = [&rows.train[..], &rows.validation[..], &rows.predict[..]];
+    if key(study, network, &own, parts, &names, &labels) != found {
+        return Ok(None);
+    }
+    let (name, count) = (&network.name, lacking.len());
+    let more = if count > SHOWN { ", ..." } else { "" };
+    let shown = lacking[..count.min(SHOWN)].join(", ");
+    Ok(Some(format!(
+        "was made from all images that {name} has embedded, and another network of this comparison lacks {count} of \
+         them ({shown}{more}), which makes another split; embed these with all networks, or compare with --net {name} \
+         alone"
+    )))
 }
 
 #[cfg(test)]

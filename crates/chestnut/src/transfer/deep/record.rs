@@ -125,6 +125,9 @@ pub(crate) fn load(
             let fault = |problem: String| Error::File { path: path.clone(), problem };
             let record: Record = serde_json::from_str(&read_text(&path)?).map_err(|e| fault(e.to_string()))?;
             if record.key != key(study, network, cohort, parts, names, labels) {
+                if let Some(problem) = super::beside::lacking(study, network, cohort, &record.key)? {
+                    return Err(fault(problem));
+                }
                 let problem = "was made from other weights, images, labels or another split";
                 return Err(fault(format!("{problem}; run `{command}` again")));
             }
