@@ -20,7 +20,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 pub use error::StoreError;
-pub use record::{ModelRecord, STANDARDISATIONS, metadata};
+pub use record::{MAX_TAUGHT_ON, ModelRecord, STANDARDISATIONS, metadata};
 
 /// File with the tensors.
 pub const WEIGHTS_FILE: &str = "weights.safetensors";
@@ -28,8 +28,8 @@ pub const WEIGHTS_FILE: &str = "weights.safetensors";
 pub const RECORD_FILE: &str = "model.toml";
 /// Rows and columns of the input unless told otherwise (the paper, section 2.2).
 pub const DEFAULT_INPUT_SIZE: usize = 224;
-/// Largest record, in bytes.
-const MAX_RECORD_BYTES: u64 = 1 << 20;
+/// Largest record, in bytes: more than any list of films takes that the header of a weights file has room for.
+const MAX_RECORD_BYTES: u64 = 32 << 20;
 /// Longest name of a network.
 const MAX_NAME: usize = 64;
 
@@ -131,6 +131,7 @@ pub fn add(
         weights_sha256: String::new(),
         licence: options.licence.clone().unwrap_or_else(|| "not stated".to_owned()),
         notes: fitted.notes,
+        taught_on: recorded.taught_on,
         added_by_version: env!("CARGO_PKG_VERSION").to_owned(),
         head: fitted.head,
         conditional,

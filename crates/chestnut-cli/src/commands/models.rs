@@ -246,6 +246,9 @@ fn show(r: &ModelRecord) -> anyhow::Result<()> {
         println!("  source           {} ({}), sha256 {}", r.source_file, r.source_format, r.source_sha256);
     }
     println!("  licence          {}", first_line(&r.licence));
+    if !r.taught_on.is_empty() {
+        println!("  taught on        {} films of a study; no study that holds one of them takes it", r.taught_on.len());
+    }
     for note in &r.notes {
         println!("  note             {note}");
     }

@@ -89,11 +89,12 @@ pub(crate) fn run(a: &Pretrain) -> anyhow::Result<Outcome> {
 /// A name that cannot be used should not be found out after the training.
 fn check_name(a: &Pretrain, models: &Path) -> anyhow::Result<()> {
     let Some(name) = &a.name else { return Ok(()) };
-    match store::record(models, name) {
-        Ok(_) if !a.replace && models.join(name).exists() => Err(StoreError::Exists(name.clone()).into()),
-        Err(e @ StoreError::Name(_)) => Err(e.into()),
-        _ => Ok(()),
+    store::check_name(name)?;
+    // A damaged network takes its name as well.
+    if !a.replace && models.join(name).exists() {
+        return Err(StoreError::Exists(name.clone()).into());
     }
+    Ok(())
 }
 
 fn read_set(a: &Pretrain) -> anyhow::Result<TrainingSet> {
@@ -122,6 +123,9 @@ fn read_set(a: &Pretrain) -> anyhow::Result<TrainingSet> {
     };
     if let Some(file) = &a.columns.exclude_patients {
         set.exclude_patients(file)?;
+    }
+    if let Some(study) = &a.columns.exclude_study {
+        set.exclude_study(study)?;
     }
     Ok(set)
 }
@@ -203,6 +207,7 @@ fn request(a: &Pretrain, set: TrainingSet, models: &Path) -> anyhow::Result<Requ
         start: String::new(),
         freeze: a.freeze.clone(),
         images: String::new(),
+        table: String::new(),
         size: i.size,
         crop,
         template: None,

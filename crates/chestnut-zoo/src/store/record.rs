@@ -6,13 +6,16 @@
 use crate::graph::Graph;
 use crate::head::{Activation, Head};
 use crate::nets::Architecture;
-use crate::read::safetensors::{META_ARCHITECTURE, META_CONDITIONAL, META_HEAD, META_STANDARDISATION};
+use crate::read::safetensors::{META_ARCHITECTURE, META_CONDITIONAL, META_HEAD, META_STANDARDISATION, META_TAUGHT_ON};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Ways to standardise an input: ImageNet's mean and deviation (the paper), -1 to 1 (Keras `tf`), ImageNet's mean in
 /// BGR order (Keras `caffe`), -1024 to 1024 in one channel (TorchXRayVision).
 pub const STANDARDISATIONS: [&str; 5] = ["imagenet", "keras-tf", "keras-caffe", "torchxrayvision", "none"];
+
+/// Most films that a network may be taught on by fine-tuning, since all are listed in its record.
+pub const MAX_TAUGHT_ON: usize = 500_000;
 
 /// Rows and columns that an input may have: enough for every network, and no more than memory allows.
 const INPUT_SIZES: std::ops::RangeInclusive<usize> = 32..=2048;
@@ -52,6 +55,10 @@ pub struct ModelRecord {
     /// What was assumed or left out.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Identities of a study's films whose labels taught it, so that it is not compared on them as if it had never seen
+    /// them: hashes of their contents, which name nobody. At most [`MAX_TAUGHT_ON`]; kept in copies of the weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taught_on: Vec<String>,
     /// Version of `chestnut` that added it.
     pub added_by_version: String,
     /// What stands on the embedding.
@@ -168,6 +175,10 @@ pub fn metadata(record: &ModelRecord) -> BTreeMap<String, String> {
         let text = serde_json::to_string(&record.conditional).expect("texts are valid JSON");
         metadata.insert(META_CONDITIONAL.to_owned(), text);
     }
+    if !record.taught_on.is_empty() {
+        let text = serde_json::to_string(&record.taught_on).expect("texts are valid JSON");
+        metadata.insert(META_TAUGHT_ON.to_owned(), text);
+    }
     metadata
 }
 
@@ -200,6 +211,7 @@ mod tests {
             weights_sha256: "1".into(),
             licence: "two\nlines".into(),
             notes: vec!["first".into(), "second".into()],
+            taught_on: vec!["0123456789abcdef".into()],
             added_by_version: "0".into(),
             head: Head { layers, labels: vec!["ill".into(), "well".into()] },
             conditional: BTreeMap::new(),
@@ -248,6 +260,7 @@ mod tests {
             added_by_version: "0".into(),
             head,
             conditional,
+            taught_on: Vec::new(),
         };
         let layer = |units| HeadLayer { units, activation: Activation::Linear };
         let unnamed = |layers| record(Head { layers, labels: Vec::new() }, BTreeMap::new());

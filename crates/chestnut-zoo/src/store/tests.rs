@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::head::Head;
-use crate::read::safetensors::META_CONDITIONAL;
+use crate::read::safetensors::{META_CONDITIONAL, META_TAUGHT_ON};
 use std::collections::BTreeMap;
 
 fn export(folder: &Path, architecture: Architecture, head: &Head) -> PathBuf {
@@ -62,6 +62,28 @@ fn conditional_outputs_are_known_from_the_file_and_kept_in_copies() {
     let options = AddOptions { head: HeadHint { labels: Some(labels), activations: None }, ..AddOptions::default() };
     let renamed = add(&store, &file, "renamed", None, &options).expect("fits");
     assert!(renamed.conditional.is_empty() && renamed.notes.iter().any(|n| n.contains("renamed")));
+}
+
+#[test]
+fn films_that_taught_a_network_stay_known_in_copies() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = folder.path().join("store");
+    let file = folder.path().join("source.safetensors");
+    let weights = weights::seeded(&Architecture::Vgg16.graph(&Head::none()), 3);
+    let write = |text: &str| {
+        let metadata = BTreeMap::from([(META_TAUGHT_ON.to_owned(), text.to_owned())]);
+        write_safetensors(&file, &weights, &metadata, false).expect("written");
+    };
+    write("[\"0123456789abcdef\"]");
+    let added = add(&store, &file, "mine", None, &AddOptions::default()).expect("fits");
+    assert_eq!(added.taught_on, ["0123456789abcdef"]);
+    assert_eq!(record(&store, "mine").expect("read"), added);
+    let copy = add(&store, &store.join("mine").join(WEIGHTS_FILE), "copy", None, &AddOptions::default());
+    assert_eq!(copy.expect("fits").taught_on, added.taught_on);
+    // A list that cannot be read must not be taken for none.
+    write("0123456789abcdef");
+    let error = add(&store, &file, "other", None, &AddOptions::default()).expect_err("no list").to_string();
+    assert!(error.contains(META_TAUGHT_ON), "{error}");
 }
 
 #[test]
