@@ -4,6 +4,7 @@ use super::embed::PrecisionArg;
 use super::models_folder;
 use crate::Outcome;
 use crate::args::Store;
+use crate::output;
 use anyhow::{anyhow, bail};
 use chestnut::embed::{Network, SEEDED, SEEDED_HEAD};
 use chestnut_nn::{Engine, Isa, Options, Precision, StepTime};
@@ -60,17 +61,30 @@ pub(crate) fn run(a: &Bench) -> anyhow::Result<Outcome> {
     };
     let peak = chestnut_nn::measure_peak(options.isa, options.threads);
     if !a.json {
-        println!(
+        say!(
             "{} threads, {}, {}, peak of this machine {peak:.0} GFLOP/s in f32 (measured), {} x {} pixels\n",
-            options.threads, options.isa, options.precision, a.size, a.size
+            options.threads,
+            options.isa,
+            options.precision,
+            a.size,
+            a.size
         );
-        println!(
+        say!(
             "{:<30} {:>5} {:>10} {:>10} {:>10} {:>8} {:>10}",
-            "network", "batch", "ms/image", "images/s", "GFLOP/s", "of peak", "memory MB"
+            "network",
+            "batch",
+            "ms/image",
+            "images/s",
+            "GFLOP/s",
+            "of peak",
+            "memory MB"
         );
     }
     let mut runs = Vec::new();
     for name in &names {
+        if output::is_lost() {
+            break;
+        }
         let (graph, weights) = load(a, name)?;
         let gmac = graph.multiply_adds(a.size, a.size)? as f64 / 1e9;
         let channels = graph.input_channels();
@@ -86,7 +100,7 @@ pub(crate) fn run(a: &Bench) -> anyhow::Result<Outcome> {
             && !a.json
         {
             let apart = difference(&mut exact, &mut engine, a.size)?;
-            println!("{name:<30} embeddings {apart:.1e} from those in f32 (relative length of the difference)");
+            say!("{name:<30} embeddings {apart:.1e} from those in f32 (relative length of the difference)");
         }
         for &batch in &a.batch {
             let images: Vec<f32> =
@@ -104,7 +118,7 @@ pub(crate) fn run(a: &Bench) -> anyhow::Result<Outcome> {
             let ms = sorted[sorted.len() / 2] / batch as f64;
             let rate = 2.0 * gmac / ms * 1e3;
             if !a.json {
-                println!(
+                say!(
                     "{name:<30} {batch:>5} {ms:>10.2} {:>10.1} {rate:>10.0} {:>7.0}% {:>10.0}",
                     1e3 / ms,
                     100.0 * rate / peak,
@@ -120,14 +134,12 @@ pub(crate) fn run(a: &Bench) -> anyhow::Result<Outcome> {
         }
     }
     if a.json {
-        println!(
+        say!(
             "{}",
             json!({"isa": options.isa.to_string(), "available": Isa::available().iter().map(ToString::to_string).collect::<Vec<_>>(), "peak_gflops": peak, "runs": runs})
         );
     } else {
-        println!(
-            "\nGFLOP/s count the network's own multiply-adds; Winograd does fewer, so it can pass 100 % of the peak."
-        );
+        say!("\nGFLOP/s count the network's own multiply-adds; Winograd does fewer, so it can pass 100 % of the peak.");
     }
     Ok(Outcome::Clean)
 }
@@ -175,7 +187,7 @@ fn layers(engine: &mut Engine, images: &[f32], size: usize, batch: usize) -> any
     }
     let line = |name: &str, kind: &str, time: Duration, macs: u64| {
         let ms = time.as_secs_f64() * 1e3;
-        println!("    {name:<32} {kind:<18} {ms:>9.3} ms {:>8.0} GFLOP/s", 2e-6 * (macs * batch as u64) as f64 / ms);
+        say!("    {name:<32} {kind:<18} {ms:>9.3} ms {:>8.0} GFLOP/s", 2e-6 * (macs * batch as u64) as f64 / ms);
     };
     let mut kinds: BTreeMap<&str, (Duration, u64)> = BTreeMap::new();
     for step in &best {

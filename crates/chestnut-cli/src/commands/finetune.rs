@@ -116,9 +116,9 @@ pub(crate) fn run(a: &Finetune) -> anyhow::Result<Outcome> {
         };
         let done = finetune(&study, &models, &network, &options, &prepared, &|n, all| learning.update(n, all))?;
         learning.finish(&said(&done));
-        println!("{} is in {}.", done.model.name, study.path("models").display());
+        say!("{} is in {}.", done.model.name, study.path("models").display());
     }
-    println!("Now run `chestnut compare {}`.", a.study.display());
+    say!("Now run `chestnut compare {}`.", a.study.display());
     Ok(Outcome::Clean)
 }
 

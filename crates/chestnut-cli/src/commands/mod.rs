@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 pub(crate) fn locked(study: &Path, command: &str) -> anyhow::Result<StudyLock> {
     let lock = StudyLock::acquire(study, command)?;
     if let Some(warning) = lock.warning() {
-        eprintln!("{warning}");
+        remark!("{warning}");
     }
     Ok(lock)
 }
