@@ -338,6 +338,10 @@ impl Unfinished {
 
     fn publish(self, target: &Path) -> Result<(), StoreError> {
         if target.exists() {
+            if swap(&self.path, target) {
+                // The old one is now here, and goes with `self`.
+                return Ok(());
+            }
             let old = self.path.with_extension("old");
             fs::rename(target, &old).map_err(at(target))?;
             if let Err(e) = fs::rename(&self.path, target) {
@@ -353,9 +357,22 @@ impl Unfinished {
     }
 }
 
+/// Swaps two folders, if the system can do it in one step: then a network that is replaced is there at every moment, even
+/// if the process is killed.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+fn swap(one: &Path, other: &Path) -> bool {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).is_ok()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn swap(_one: &Path, _other: &Path) -> bool {
+    false
+}
+
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // After publishing it is no longer there.
+        // After publishing it is no longer there, or is the network that was replaced.
         let _ = fs::remove_dir_all(&self.path);
     }
 }

@@ -179,13 +179,26 @@ fn about_models(models: &Path, section: &mut Section<'_>, notice: &dyn Fn(&str))
         }
     }
     // Networks never start with a dot; unfinished ones do.
-    let unfinished: Vec<String> = fs::read_dir(models)
+    let mut hidden: Vec<String> = fs::read_dir(models)
         .into_iter()
         .flatten()
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .filter(|name| name.starts_with('.') && (name.ends_with(".tmp") || name.ends_with(".old")))
         .collect();
+    hidden.sort_unstable();
+    let mut unfinished = Vec::new();
+    for file in hidden {
+        // Where a system cannot swap folders, a network that is being replaced has no name for a moment.
+        let replaced = file[1..].strip_suffix(".old").and_then(|stem| stem.rsplit_once('.')).map(|(name, _)| name);
+        match replaced {
+            Some(name) if !models.join(name).exists() => {
+                let way_out = format!("if no `chestnut models add` is running, rename that folder to {name}");
+                section.problem(name, format!("its replacement was cut short; what it was lies in {file}"), &way_out);
+            }
+            _ => unfinished.push(file),
+        }
+    }
     leftovers(unfinished, "if no `chestnut models add` is running, remove them", section);
 }
 

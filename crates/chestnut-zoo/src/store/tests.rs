@@ -87,6 +87,33 @@ fn nothing_is_left_of_a_network_that_does_not_fit() {
 }
 
 #[test]
+#[allow(clippy::print_stderr, reason = "a test that did not run says so")]
+fn a_network_is_there_at_every_moment_of_its_replacement() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let [one, other, target] = ["one", "other", "net"].map(|name| folder.path().join(name));
+    fs::create_dir(&one).expect("made");
+    fs::create_dir(&other).expect("made");
+    if !swap(&one, &other) {
+        eprintln!("SKIPPED: {} cannot swap two folders", folder.path().display());
+        return;
+    }
+    let replace = || {
+        let unfinished = Unfinished::new(folder.path(), "net").expect("made");
+        fs::write(unfinished.path.join(RECORD_FILE), "new").expect("written");
+        unfinished.publish(&target).expect("published");
+    };
+    replace();
+    std::thread::scope(|scope| {
+        let replacing = scope.spawn(|| (0..300).for_each(|_| replace()));
+        while !replacing.is_finished() {
+            assert!(target.exists(), "absent for a moment");
+        }
+    });
+    assert_eq!(fs::read_to_string(target.join(RECORD_FILE)).expect("whole"), "new");
+    assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 3, "nothing is left beside it");
+}
+
+#[test]
 fn a_changed_file_is_noticed() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = export(folder.path(), Architecture::Vgg16, &Head::none());
