@@ -33,7 +33,7 @@ impl Padding {
                 let total = ((output.checked_sub(1)?) * stride + kernel).saturating_sub(input);
                 Some((total / 2, output))
             }
-            Self::Each(p) => Some((p, (input + 2 * p).checked_sub(kernel)? / stride + 1)),
+            Self::Each(p) => Some((p, p.checked_mul(2)?.checked_add(input)?.checked_sub(kernel)? / stride + 1)),
         }
     }
 }
@@ -364,5 +364,6 @@ mod tests {
         assert_eq!(Padding::Same.resolve(7, 1, 2), Some((0, 4)));
         assert_eq!(Padding::Valid.resolve(2, 3, 1), None);
         assert_eq!(Padding::Each(3).resolve(224, 7, 2), Some((3, 112)));
+        assert_eq!(Padding::Each(usize::MAX / 2 + 1).resolve(224, 7, 2), None, "twice this wraps to 0");
     }
 }
