@@ -221,6 +221,7 @@ pub fn record(folder: &Path, name: &str) -> Result<ModelRecord, StoreError> {
         return Err(wrong(format!("longer than {MAX_RECORD_BYTES} bytes; not a record of a network")));
     }
     let record: ModelRecord = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    record.check_hash().map_err(&wrong)?;
     record.graph().map_err(wrong)?;
     Ok(record)
 }

@@ -169,7 +169,7 @@ fn about_models(models: &Path, section: &mut Section<'_>, notice: &dyn Fn(&str))
         notice(&format!("the weights of {name}"));
         match record.and_then(|_| store::verify(models, &name)) {
             Ok(record) => {
-                let hash = &record.weights_sha256[..record.weights_sha256.len().min(12)];
+                let hash = record.short_hash();
                 let outputs = record.head.outputs();
                 section.ok(&name, format!("{}, {outputs} outputs, weights as added ({hash})", record.architecture));
             }

@@ -121,7 +121,7 @@ pub(crate) fn run(a: &Models) -> anyhow::Result<Outcome> {
                         "{name:<24} {:<20} {:>3} outputs  {}  {}",
                         r.architecture,
                         r.head.outputs(),
-                        &r.weights_sha256[..r.weights_sha256.len().min(12)],
+                        r.short_hash(),
                         first_line(&r.licence)
                     ),
                     Err(e) => {

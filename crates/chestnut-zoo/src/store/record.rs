@@ -88,6 +88,23 @@ impl ModelRecord {
         Ok(graph)
     }
 
+    /// The first 12 digits of the weights' hash, for people to recognise them by; what stands there instead, if no hash does.
+    #[must_use]
+    pub fn short_hash(&self) -> &str {
+        self.weights_sha256.get(..12).unwrap_or(&self.weights_sha256)
+    }
+
+    /// Whether the weights' hash is one.
+    pub(super) fn check_hash(&self) -> Result<(), String> {
+        let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if self.weights_sha256.len() == 64 && self.weights_sha256.bytes().all(digit) {
+            Ok(())
+        } else {
+            let found = &self.weights_sha256;
+            Err(format!("weights_sha256 is {found:?}; it has 64 digits, 0 to 9 and a to f; add the network again"))
+        }
+    }
+
     /// For each output the outputs whose product is its label's probability, itself first; see [`Self::conditional`].
     ///
     /// # Errors

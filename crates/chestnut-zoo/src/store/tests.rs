@@ -120,6 +120,25 @@ fn a_network_is_there_at_every_moment_of_its_replacement() {
 }
 
 #[test]
+fn a_hash_that_is_none_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = export(folder.path(), Architecture::Vgg16, &Head::none());
+    let added = add(folder.path(), &file, "v", None, &AddOptions::default()).expect("fits");
+    assert!(added.short_hash().len() == 12 && added.weights_sha256.starts_with(added.short_hash()));
+    let path = folder.path().join("v").join(RECORD_FILE);
+    let text = fs::read_to_string(&path).expect("text");
+    let hash = added.weights_sha256.clone();
+    // Byte 12 of the first lies within a character.
+    for bad in ["Prüfsumme ü ü unbekannt".to_owned(), String::new(), hash.to_uppercase(), hash[1..].to_owned()] {
+        fs::write(&path, text.replace(&hash, &bad)).expect("written");
+        let error = record(folder.path(), "v").expect_err("no hash").to_string();
+        assert!(error.contains("weights_sha256 is"), "{error}");
+        let edited = ModelRecord { weights_sha256: bad, ..added.clone() };
+        assert!(edited.weights_sha256.starts_with(edited.short_hash()));
+    }
+}
+
+#[test]
 fn a_changed_file_is_noticed() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = export(folder.path(), Architecture::Vgg16, &Head::none());
