@@ -161,7 +161,13 @@ impl Engine {
         Ok(taps)
     }
 
-    /// Bytes of working memory beside the weights.
+    /// Bytes of the weights as they are packed: Winograd's are four times as many as the network has.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        4 * self.plan.steps.iter().map(plan::Step::weights).sum::<usize>()
+    }
+
+    /// Bytes of working memory beside the weights, for the largest batch so far; 0 before the first.
     #[must_use]
     pub fn working_bytes(&self) -> usize {
         4 * (self.arena.len() + self.scratch.iter().map(Aligned::len).sum::<usize>())

@@ -155,6 +155,23 @@ impl Step {
         }
     }
 
+    /// Floats of weights, as packed.
+    pub(crate) fn weights(&self) -> usize {
+        match &self.work {
+            Work::Convolution(c) => {
+                let source = match &c.source {
+                    Source::PreActivation { scale, shift, .. } => scale.len() + shift.len(),
+                    Source::Depthwise { kernel, .. } => kernel.len(),
+                    Source::InPlace | Source::Stride(_) => 0,
+                };
+                c.weights.len() + c.bias.len() + source
+            }
+            Work::Affine { scale, shift, .. } => [scale, shift].into_iter().flatten().map(Aligned::len).sum(),
+            Work::Dense { kernel, bias, .. } => kernel.len() + bias.len(),
+            Work::Pool { .. } | Work::Mean { .. } => 0,
+        }
+    }
+
     /// One word for the table of `chestnut bench --layers`.
     pub(crate) fn kind(&self) -> &'static str {
         match &self.work {

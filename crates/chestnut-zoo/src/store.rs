@@ -20,7 +20,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 pub use error::StoreError;
-pub use record::{ModelRecord, STANDARDISATIONS, metadata};
+pub use record::{INPUT_SIZES, ModelRecord, STANDARDISATIONS, metadata};
 
 /// File with the tensors.
 pub const WEIGHTS_FILE: &str = "weights.safetensors";

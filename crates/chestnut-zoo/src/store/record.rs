@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 pub const STANDARDISATIONS: [&str; 5] = ["imagenet", "keras-tf", "keras-caffe", "torchxrayvision", "none"];
 
 /// Rows and columns that an input may have: enough for every network, and no more than memory allows.
-const INPUT_SIZES: std::ops::RangeInclusive<usize> = 32..=2048;
+pub const INPUT_SIZES: std::ops::RangeInclusive<usize> = 32..=2048;
 
 /// What the store knows about a network; `model.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
