@@ -208,6 +208,8 @@ fn run_rows(
     assert!(c.weights.len() == depth * blocks(so.channels) * LANES && output.len() >= blocks(so.channels) * plane);
     assert!(c.bias.len() == blocks(so.channels) * LANES);
     assert!(residual.is_none_or(|r| r.len() >= output.len()));
+    // Offsets go up and down where a window has several blocks of channels.
+    let furthest = g.offsets.iter().max().copied().expect("a window has a position") + g.depth;
     let (weights, bias) = (Address(c.weights.as_slice().as_ptr()), Address(c.bias.as_slice().as_ptr()));
     pool.run(batch * items.len(), &|_, item| {
         let image = item / items.len();
@@ -215,7 +217,7 @@ fn run_rows(
         for (width, block) in &panels[range] {
             let (lines, pixels) = if g.flat { (1, count * so.width) } else { (count, so.width) };
             for y in first..first + lines {
-                let reach = (pixels - 1) * g.pixel + g.offsets[g.offsets.len() - 1] + g.depth;
+                let reach = (pixels - 1) * g.pixel + furthest;
                 let at = block * plane + (image * so.height + y) * so.width * LANES;
                 let extent = (width - 1) * plane + pixels * LANES;
                 let run = Run {
@@ -233,8 +235,8 @@ fn run_rows(
                     residual_block: plane,
                     relu: c.relu,
                 };
-                // SAFETY: `part` checked input and output (offsets grow, so the last one reaches furthest); items differ
-                // in image, rows or panels.
+                // SAFETY: `part` checked input, as far as the furthest offset reaches, and output; items differ in image,
+                // rows or panels.
                 unsafe { matmul::run(isa, c.precision, &run) };
             }
         }
