@@ -9,7 +9,8 @@ use super::ReadError;
 use super::torch_globals::{Element, Global, lookup};
 use std::collections::BTreeMap;
 
-/// Most values in a pickled index (a whole saved DenseNet201 needs about 100,000).
+/// Most values in a pickled index, and most entries of its stack, its marks and its memory (a whole saved DenseNet201
+/// needs about 100,000).
 const MAX_VALUES: usize = 1 << 20;
 
 /// Index into [`Machine::values`].
@@ -104,7 +105,20 @@ impl Machine {
                 return Ok((machine, pickle.len() - bytes.0.len()));
             }
             machine.step(op, &mut bytes)?;
+            machine.check_size()?;
         }
+    }
+
+    /// Holds what one instruction makes longer by one; values are held to the same limit before they are made.
+    fn check_size(&self) -> Result<(), ReadError> {
+        for (what, found) in [
+            ("the stack of the pickled index", self.stack.len()),
+            ("the number of marks in the pickled index", self.marks.len()),
+            ("the number of memorised values in the pickled index", self.memo.len()),
+        ] {
+            super::within(what, found as u64, MAX_VALUES as u64)?;
+        }
+        Ok(())
     }
 
     fn step(&mut self, op: u8, bytes: &mut Bytes) -> Result<(), ReadError> {
@@ -425,6 +439,22 @@ mod tests {
             [&b"."[..], b"u.", b"R.", b"s.", b"t.", b"\x87.", b"h\x07.", b"Q.", b"b.", b"}(K\x01a.", b"\x93."]
         {
             assert!(Machine::run(program).is_err(), "{program:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_grows_without_limit() {
+        let repeated = |start: &[u8], again: &[u8]| [start, &again.repeat(MAX_VALUES + 1)[..], &b"."[..]].concat();
+        for (program, what) in [
+            (repeated(b"", b"N"), "number of values"),
+            (repeated(b")", b"("), "marks"),
+            (repeated(b")", b"\x94"), "memorised"),
+            (repeated(b")q\0", b"h\0"), "stack"),
+        ] {
+            match Machine::run(&program) {
+                Err(ReadError::TooLarge { what: found, .. }) => assert!(found.contains(what), "{found}"),
+                other => panic!("{what}: {:?}", other.map(|_| ())),
+            }
         }
     }
 
