@@ -54,7 +54,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Phantom(a) => commands::phantom::run(&a),
         Command::Pretrain(a) => commands::pretrain::run(&a),
         Command::Explain(a) => commands::explain::run(&a),
-        Command::Pixels(a) => commands::explain_pixels::run(&a.file, a.output.as_deref()),
+        Command::Pixels(a) => commands::pixels::run(&a.file, a.output.as_deref()),
         Command::Doctor(a) => commands::doctor::run(&a),
         Command::Models(a) => commands::models::run(&a),
         Command::Bench(a) => commands::bench::run(&a),

@@ -67,8 +67,7 @@ pub(crate) enum Algorithm {
 /// Which algorithm serves which convolution. With bf16, the first two multiply pairs; Winograd stays in f32 (its
 /// transformed values would lose too much, and a quarter of the multiplications beats half of them), and so does the image.
 ///
-///  Measured on AVX-512 (docs/performance.md): Winograd wins from 16 input
-/// channels on, whatever the image's size.
+/// Measured on AVX-512 (docs/performance.md): Winograd wins from 16 input channels on, whatever the image's size.
 fn choose(window: &Window, inputs: usize, from_image: bool, allow_winograd: bool) -> Algorithm {
     match window {
         _ if from_image => Algorithm::Image,

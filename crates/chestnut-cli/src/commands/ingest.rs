@@ -121,7 +121,7 @@ pub(crate) fn run(a: &Ingest) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Clean);
     }
     if let Some(file) = &a.explain {
-        return super::explain_pixels::run(file, None);
+        return super::pixels::run(file, None);
     }
     let (Some(images), Some(labels), Some(output)) = (&a.images, &a.labels, &a.output) else {
         bail!("name the images, the labels table (--labels) and the folder of the study (-o)");

@@ -1,4 +1,4 @@
-//! `chestnut explain-pixels`: what happens to one file's pixels, as a table and a picture.
+//! `chestnut pixels`: what happens to one file's pixels, as a table and a picture.
 
 use crate::Outcome;
 use anyhow::{Context, anyhow};
