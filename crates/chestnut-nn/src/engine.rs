@@ -209,9 +209,6 @@ impl Engine {
                     let si = layout.shapes[*input];
                     let (from, addend) = (value(*input), addend.map(value));
                     let (inside, outside) = (si.height * si.width * LANES, so.height * so.width * LANES);
-                    let border = |length, side: usize| {
-                        window.padding.resolve(length, window.size[side], window.stride).map_or(0, |r| r.0)
-                    };
                     let isa = self.isa;
                     self.pool.run(blocks(so.channels) * batch, &|_, plane| {
                         let job = PoolJob {
@@ -223,7 +220,7 @@ impl Engine {
                             out_width: so.width,
                             size: window.size,
                             stride: window.stride,
-                            border: [border(si.height, 0), border(si.width, 1)],
+                            border: window.before(si.height, si.width),
                             maximum: *maximum,
                             addend: addend.map_or(null(), |a| a.part(plane * outside, outside).read()),
                         };

@@ -1,6 +1,6 @@
 //! Any window: matrix products over its positions, on rows of a zero-bordered copy of the input.
 
-use super::{Address, Context, Need, before, panels, weights_first};
+use super::{Address, Context, Need, panels, weights_first};
 use crate::Precision;
 use crate::cut::{self, Item};
 use crate::kernels::matmul::{self, Run};
@@ -27,7 +27,7 @@ fn words(c: &Convolution) -> usize {
 
 /// Rows and columns of the input with its zero border, as far as windows reach.
 fn bordered(window: &Window, input: Shape, output: Shape) -> (usize, usize) {
-    let [top, left] = before(window, input);
+    let [top, left] = window.before(input.height, input.width);
     let reach = |length, size| (length - 1) * window.stride + size;
     let (rows, columns) = (reach(output.height, window.size[0]), reach(output.width, window.size[1]));
     // Without a border the input is read in place, whatever lies beyond the last window.
@@ -50,7 +50,7 @@ pub(super) fn run(
     let isa = cx.isa;
     let depth_blocks = blocks(si.channels);
     let (rows, columns) = bordered(&c.window, si, so);
-    let [top, left] = before(&c.window, si);
+    let [top, left] = c.window.before(si.height, si.width);
     let batch = cx.batch;
     let words = words(c);
     let source = if c.precision == Precision::F32 && (rows, columns) == (si.height, si.width) {
@@ -100,7 +100,7 @@ pub(super) fn first_layer(
     residual: Option<Span>,
 ) {
     let (rows, columns) = bordered(&c.window, si, so);
-    let [top, left] = before(&c.window, si);
+    let [top, left] = c.window.before(si.height, si.width);
     let channels = si.channels;
     let copy = cx.shared.part(0, cx.batch * rows * columns * channels);
     cx.pool.run(cx.batch, &|_, i| {
