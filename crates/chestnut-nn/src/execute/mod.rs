@@ -4,6 +4,7 @@
 //! so results are the same bits however it is cut. Every item writes its own part of the output: its pixels, its
 //! channels, or both.
 
+mod planes;
 mod pointwise;
 mod window;
 mod winograd;
@@ -13,6 +14,8 @@ use crate::plan::{Algorithm, Convolution};
 use crate::pool::Pool;
 use crate::simd::Isa;
 use chestnut_zoo::graph::Shape;
+
+pub(crate) use planes::{affine, mean, pool};
 
 /// Floats of inputs that a worker keeps at hand: 896 KiB, less than half of a 2 MiB L2 cache. Measured there: 384 KiB
 /// is 3 to 7 % slower, since all weights pass by once for each such portion.
