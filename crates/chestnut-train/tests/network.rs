@@ -237,6 +237,25 @@ fn what_cannot_be_learned_from_leaves_the_state_as_it_was() {
 }
 
 #[test]
+fn an_average_moves_towards_all_weights() {
+    let graph = everything();
+    let start = seeded(&graph, 0);
+    let mut cpu = Cpu::new(&graph, &start, Update::default(), &Trained::All).unwrap();
+    cpu.step(&Data::new().batch(), 1e-2).unwrap();
+    let end = cpu.state().unwrap().weights;
+    let mut average = start.clone();
+    cpu.blend_weights(&mut average, 0.75).unwrap();
+    assert!(average.keys().eq(start.keys()));
+    for (name, tensor) in &average {
+        let wanted: Vec<f32> =
+            start[name].data.iter().zip(&end[name].data).map(|(old, new)| old + (1.0 - 0.75) * (new - old)).collect();
+        assert_eq!(tensor.data, wanted, "{name}");
+    }
+    assert!(average["c1.kernel"] != start["c1.kernel"] && average["n1.moving_mean"] != start["n1.moving_mean"]);
+    assert_eq!(cpu.state().unwrap().weights, end, "the network itself stays");
+}
+
+#[test]
 fn heads_that_would_be_taught_wrongly_are_refused() {
     let taught = |hidden: Activation, last: Activation| {
         let mut b = Builder::new(3);
