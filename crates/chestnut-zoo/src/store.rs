@@ -20,7 +20,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 pub use error::StoreError;
-pub use record::{MAX_TAUGHT_ON, ModelRecord, STANDARDISATIONS, metadata};
+pub use record::{INPUT_SIZES, MAX_TAUGHT_ON, ModelRecord, STANDARDISATIONS, metadata};
 
 /// File with the tensors.
 pub const WEIGHTS_FILE: &str = "weights.safetensors";
@@ -222,6 +222,7 @@ pub fn record(folder: &Path, name: &str) -> Result<ModelRecord, StoreError> {
         return Err(wrong(format!("longer than {MAX_RECORD_BYTES} bytes; not a record of a network")));
     }
     let record: ModelRecord = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    record.check_hash().map_err(&wrong)?;
     record.graph().map_err(wrong)?;
     Ok(record)
 }
@@ -339,6 +340,10 @@ impl Unfinished {
 
     fn publish(self, target: &Path) -> Result<(), StoreError> {
         if target.exists() {
+            if swap(&self.path, target) {
+                // The old one is now here, and goes with `self`.
+                return Ok(());
+            }
             let old = self.path.with_extension("old");
             fs::rename(target, &old).map_err(at(target))?;
             if let Err(e) = fs::rename(&self.path, target) {
@@ -354,9 +359,22 @@ impl Unfinished {
     }
 }
 
+/// Swaps two folders, if the system can do it in one step: then a network that is replaced is there at every moment, even
+/// if the process is killed.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+fn swap(one: &Path, other: &Path) -> bool {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).is_ok()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn swap(_one: &Path, _other: &Path) -> bool {
+    false
+}
+
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // After publishing it is no longer there.
+        // After publishing it is no longer there, or is the network that was replaced.
         let _ = fs::remove_dir_all(&self.path);
     }
 }

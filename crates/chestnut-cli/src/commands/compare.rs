@@ -157,7 +157,7 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
             let why = "it was taught on the first split, whose training patients other splits test on (--repeats)";
             left_out.push(format!("what finetune taught is left out: {why}"));
         }
-        left_out.iter().for_each(|line| eprintln!("{line}"));
+        left_out.iter().for_each(|line| remark!("{line}"));
     }
     let label_map = match &a.label_map {
         None => LabelMap::chexpert_to_hum_cxr(),
@@ -183,19 +183,19 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
     };
     let (comparison, page) = compare(&study, &models, &names, &options)?;
     if a.json {
-        println!("{}", serde_json::to_string_pretty(&comparison)?);
+        say!("{}", serde_json::to_string_pretty(&comparison)?);
     } else if a.markdown {
-        println!("{}", table::markdown(&comparison));
+        say!("{}", table::markdown(&comparison));
     } else {
-        println!("{}", table::terminal(&comparison));
-        println!("Report: {}", page.display());
+        say!("{}", table::terminal(&comparison));
+        say!("Report: {}", page.display());
     }
     if a.as_published {
         as_published(a, &study, &models, &names, &options)?;
     }
     let left_out = study.cohort()?.images.len() - comparison.images;
     if left_out > 0 {
-        eprintln!(
+        remark!(
             "{left_out} images could not be embedded and are left out; `chestnut embed {}` names them.",
             a.study.display()
         );
@@ -220,12 +220,12 @@ fn as_published(
     progress.finish("fitted and scored");
     let show = |c: &Comparison| if a.markdown { table::markdown(c) } else { table::terminal(c) };
     if !a.json {
-        tables.iter().for_each(|made| println!("\n{}", show(&made.comparison)));
+        tables.iter().for_each(|made| say!("\n{}", show(&made.comparison)));
     }
     let page = report::write_published(&study.root, &tables)?;
     // The study's own report links to the page, now that there is one.
     report::renew(&study.root)?;
-    eprintln!("As published: {}", page.display());
+    remark!("As published: {}", page.display());
     Ok(())
 }
 

@@ -256,7 +256,7 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
         "Time: {fitting:.1} s fitting, {passes:.1} s reading and passes, {maps:.1} s maps ({share:.0} % of the passes), \
          {drawing:.1} s pictures"
     );
-    println!("{time}");
+    say!("{time}");
     page.gallery.facts.push(time);
     study.write("explain/index.html", page.gallery.html()?.as_bytes())?;
     study.write(SUMMARY, &serde_json::to_vec_pretty(&page.summary)?)?;
@@ -271,16 +271,16 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
     ];
     let facts = facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     study.record("explain", StageRecord { seconds: fitting + passes + maps + drawing, facts })?;
-    println!("Pictures and tables: {}", study.path("explain/index.html").display());
+    say!("Pictures and tables: {}", study.path("explain/index.html").display());
     // What was explained stands whether or not an older comparison can be shown with it.
     match report::renew(&study.root) {
-        Ok(Some(path)) => println!("Report, renewed: {}", path.display()),
-        Ok(None) => println!("The report of `chestnut compare` will show this too."),
+        Ok(Some(path)) => say!("Report, renewed: {}", path.display()),
+        Ok(None) => say!("The report of `chestnut compare` will show this too."),
         Err(problem @ ReportError::Write { .. }) => return Err(problem.into()),
-        Err(problem) => eprintln!("  - {problem}"),
+        Err(problem) => remark!("  - {problem}"),
     }
     for (id, reason) in &refused {
-        eprintln!("{id}: {reason}");
+        remark!("{id}: {reason}");
     }
     Ok(if refused.is_empty() && !page.refused { Outcome::Clean } else { Outcome::SomeRefused })
 }
@@ -320,9 +320,9 @@ impl Page {
 
     /// Says messages and puts them on the page.
     fn warn(&mut self, about: &str, messages: &[String]) {
-        messages.iter().take(SHOWN).for_each(|m| eprintln!("  - {m}"));
+        messages.iter().take(SHOWN).for_each(|m| remark!("  - {m}"));
         if messages.len() > SHOWN {
-            eprintln!("  - and {} more about {about}", messages.len() - SHOWN);
+            remark!("  - and {} more about {about}", messages.len() - SHOWN);
         }
         self.gallery.warnings.extend(messages.iter().take(SHOWN).cloned());
     }
@@ -352,14 +352,14 @@ fn perturbation(name: &str, masks: Option<usize>) -> anyhow::Result<Perturbation
 }
 
 fn print_agreement(table: &[LabelAgreement]) {
-    println!("{:<24} {:<34} {:>4} {:>9} {:>6} {:>6} {:>9}", "label", "map", "n", "coverage", "IoU", "hit", "pixel AUC");
+    say!("{:<24} {:<34} {:>4} {:>9} {:>6} {:>6} {:>9}", "label", "map", "n", "coverage", "IoU", "hit", "pixel AUC");
     for row in table {
         let value = |measure: &str| {
             let found = row.measures.iter().find(|m| m.measure == measure).and_then(|m| m.mean);
             found.map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"))
         };
         let (label, source) = (&row.label, &row.source);
-        println!(
+        say!(
             "{label:<24} {source:<34} {:>4} {:>9} {:>6} {:>6} {:>9}",
             row.regions,
             value("coverage"),
@@ -371,17 +371,17 @@ fn print_agreement(table: &[LabelAgreement]) {
 }
 
 fn print_shortcuts(check: &Shortcuts) {
-    println!("{:<24} {:<16} {:<38} {:>4} {:>6}", "label", "model", "visible", "pos", "AUC");
+    say!("{:<24} {:<16} {:<38} {:>4} {:>6}", "label", "model", "visible", "pos", "AUC");
     for s in &check.scores {
         let auc = s.score.auc.map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"));
-        println!("{:<24} {:<16} {:<38} {:>4} {auc:>6}", s.score.label, s.source, s.view, s.score.positives);
+        say!("{:<24} {:<16} {:<38} {:>4} {auc:>6}", s.score.label, s.source, s.view, s.score.positives);
     }
     let warnings = check.warnings();
     for warning in &warnings {
-        println!("Warning: {warning}");
+        say!("Warning: {warning}");
     }
     if warnings.is_empty() {
-        println!("No label is told without the chest by the rules of this check.");
+        say!("No label is told without the chest by the rules of this check.");
     }
 }
 

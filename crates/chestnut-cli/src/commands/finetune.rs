@@ -126,11 +126,11 @@ pub(crate) fn run(a: &Finetune) -> anyhow::Result<Outcome> {
         let taught = |n: usize, all: usize| learning.update(n, all);
         let done = finetune(&study, &models, &network, &options, every, &prepared, &taught)?;
         learning.finish(&said(&done));
-        println!("{} is in {}.", done.model.name, study.path("models").display());
+        say!("{} is in {}.", done.model.name, study.path("models").display());
     }
     // Beside a network that was not taught so, compare would leave these out.
     let net = if a.net.is_empty() { String::new() } else { format!(" --net {}", a.net.join(",")) };
-    println!("Now run `chestnut compare {}{net}`.", a.study.display());
+    say!("Now run `chestnut compare {}{net}`.", a.study.display());
     Ok(Outcome::Clean)
 }
 

@@ -18,7 +18,7 @@ pub const STANDARDISATIONS: [&str; 5] = ["imagenet", "keras-tf", "keras-caffe", 
 pub const MAX_TAUGHT_ON: usize = 500_000;
 
 /// Rows and columns that an input may have: enough for every network, and no more than memory allows.
-const INPUT_SIZES: std::ops::RangeInclusive<usize> = 32..=2048;
+pub const INPUT_SIZES: std::ops::RangeInclusive<usize> = 32..=2048;
 /// Most Dense layers of a head; VGG's has three.
 const MAX_HEAD_LAYERS: usize = 16;
 /// Most outputs of a Dense layer; the larger of ImageNet's lists has 21,843 classes.
@@ -99,6 +99,23 @@ impl ModelRecord {
         let graph = architecture.graph_with_channels(&self.head, self.channels);
         graph.shapes(self.input_size, self.input_size).map_err(|e| e.to_string())?;
         Ok(graph)
+    }
+
+    /// The first 12 digits of the weights' hash, for people to recognise them by; what stands there instead, if no hash does.
+    #[must_use]
+    pub fn short_hash(&self) -> &str {
+        self.weights_sha256.get(..12).unwrap_or(&self.weights_sha256)
+    }
+
+    /// Whether the weights' hash is one.
+    pub(super) fn check_hash(&self) -> Result<(), String> {
+        let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if self.weights_sha256.len() == 64 && self.weights_sha256.bytes().all(digit) {
+            Ok(())
+        } else {
+            let found = &self.weights_sha256;
+            Err(format!("weights_sha256 is {found:?}; it has 64 digits, 0 to 9 and a to f; add the network again"))
+        }
     }
 
     /// For each output the outputs whose product is its label's probability, itself first; see [`Self::conditional`].

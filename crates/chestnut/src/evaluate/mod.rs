@@ -11,8 +11,7 @@ pub mod results;
 pub mod subgroups;
 pub mod table;
 
-use chestnut_stats::delong;
-use chestnut_stats::roc;
+use chestnut_stats::{delong, mean, roc};
 use serde::{Deserialize, Serialize};
 
 /// Labels with fewer test positives are marked, and a second mean is given without them (protocol 6.2).
@@ -244,11 +243,6 @@ pub(crate) fn four(values: impl Iterator<Item = f64>) -> Option<[f64; 4]> {
     let sd = if values.len() > 1 { (squares / (values.len() - 1) as f64).sqrt() } else { 0.0 };
     let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
     Some([mean, sd, low, high])
-}
-
-pub(crate) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let (sum, count) = values.fold((0.0, 0_usize), |(s, n), v| (s + v, n + 1));
-    (count > 0).then(|| sum / count as f64)
 }
 
 #[cfg(test)]
