@@ -16,6 +16,11 @@ use serde::{Deserialize, Serialize};
 const TOGETHER: usize = 16;
 /// Most settings of a grid.
 pub const MAX_SETTINGS: usize = 1_000_000;
+/// What a grid's file holds, for messages.
+const FORM: &str = "a grid has a learner (\"decision-tree\", \"random-forest\" or \"extra-trees\"), lists of numbers \
+                    (trees, max_depth, min_samples_split, min_samples_leaf), the lists criterion (of \"gini\", \
+                    \"entropy\"), max_features (of \"sqrt\", \"log2\", \"all\", { count = 12 }) and bootstrap (of \
+                    true, false), and may have class_weight (\"none\" or \"balanced\")";
 
 /// Values to try for each setting; every combination is evaluated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,9 +69,9 @@ impl Grid {
     /// Reads a grid of one's own from TOML, in the form of the fields of this struct.
     ///
     /// # Errors
-    /// A text that names the line at fault.
+    /// [`ForestError::Grid`] that names the line at fault and what is allowed.
     pub fn from_toml(text: &str) -> Result<Self, ForestError> {
-        toml::from_str(text).map_err(|e| ForestError::Damaged(e.to_string()))
+        toml::from_str(text).map_err(|e| ForestError::Grid(format!("{}; {FORM}", e.to_string().trim_end())))
     }
 
     /// The settings that must be grown; each contains all depths, splits and numbers of trees.
@@ -139,8 +144,9 @@ impl Grid {
     /// [`ForestError`] for an empty or too large grid, an impossible setting, or tables that do not match.
     pub fn check(&self, features: &Features, labels: &Labels) -> Result<(), ForestError> {
         if self.is_empty() || self.len() > MAX_SETTINGS {
-            let what = format!("a grid of {} settings; between 1 and {MAX_SETTINGS} are possible", self.len());
-            return Err(ForestError::Damaged(what));
+            let made = self.len();
+            let what = format!("its lists make {made} settings; between 1 and {MAX_SETTINGS} are possible");
+            return Err(ForestError::Grid(what));
         }
         for growth in self.growths(0) {
             self.nested(&growth).iter().try_for_each(|p| p.check(features.width()))?;

@@ -152,3 +152,21 @@ fn grid_search_ranks_and_breaks_ties_simply() {
         assert!((w[0].params.trees, w[0].params.max_depth) <= (w[1].params.trees, w[1].params.max_depth));
     }
 }
+
+#[test]
+fn a_grid_that_cannot_be_searched_says_what_is_allowed() {
+    let good = "learner = \"extra-trees\"\ntrees = [5]\nmax_depth = [3]\nmin_samples_split = [2]\n\
+                min_samples_leaf = [1]\ncriterion = [\"entropy\"]\nmax_features = [\"sqrt\", { count = 12 }]\n\
+                bootstrap = [true, false]\nclass_weight = \"balanced\"\n";
+    let grid = Grid::from_toml(good).expect("all that the message names");
+    assert_eq!((grid.len(), grid.max_features[1]), (4, MaxFeatures::Count(12)));
+    for (from, to) in [("trees = [5]", "trees = [5"), ("extra-trees", "xrt"), ("criterion", "criterium")] {
+        let message = Grid::from_toml(&good.replace(from, to)).expect_err("no grid").to_string();
+        assert!(message.starts_with("the grid cannot be searched") && message.contains("decision-tree"), "{message}");
+        assert!(message.contains("line ") && !message.contains("forest file"), "{message}");
+    }
+    let (features, labels) = table(20, 4, 1, false, 0);
+    let empty = Grid { trees: Vec::new(), ..Grid::paper(Learner::RandomForest) };
+    let message = empty.check(&features, &labels).expect_err("nothing to try").to_string();
+    assert!(message.starts_with("the grid") && message.contains("0 settings"), "{message}");
+}
