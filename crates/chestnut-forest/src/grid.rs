@@ -172,7 +172,7 @@ pub struct Fold {
     pub test: Vec<usize>,
 }
 
-/// AUC per nested setting and label on one fold; `None` where the judged rows hold one class only.
+/// AUC per nested setting and label on one fold; `None` where the learned or the judged rows hold one class only.
 pub type FoldScores = Vec<Vec<Option<f64>>>;
 
 /// Probabilities `[setting][row][output]` of the judged rows for every setting nested in `growth`.
@@ -228,8 +228,11 @@ pub fn nested_predictions(
 
 /// Scores of every setting nested in `growth` on one fold: one resumable piece of a grid search.
 ///
+/// A label without any known value among the fold's training rows is left out of its trees, whose votes for the other
+/// labels are then those of a forest fitted without it.
+///
 /// # Errors
-/// As [`crate::Forest::fit`].
+/// As [`crate::Forest::fit`], but for labels without a known value.
 pub fn score_growth(
     features: &Features,
     labels: &Labels,
@@ -237,8 +240,24 @@ pub fn score_growth(
     grid: &Grid,
     growth: &Params,
 ) -> Result<FoldScores, ForestError> {
-    let predictions = nested_predictions(features, labels, fold, grid, growth)?;
-    Ok(predictions.par_iter().map(|p| label_aucs(p, labels, &fold.test)).collect())
+    let outputs = labels.outputs();
+    let has = |k: usize, class: bool| fold.train.iter().any(|&r| labels.get(r, k) == Some(class));
+    let seen: Vec<[bool; 2]> = (0..outputs).map(|k| [has(k, false), has(k, true)]).collect();
+    let known: Vec<usize> = (0..outputs).filter(|&k| seen[k] != [false, false]).collect();
+    if known.is_empty() {
+        return Ok(vec![vec![None; outputs]; grid.nested(growth).len()]);
+    }
+    let learned = labels.columns(&known);
+    let predictions = nested_predictions(features, &learned, fold, grid, growth)?;
+    let score = |p: &Vec<f64>| {
+        let mut aucs = vec![None; outputs];
+        for (&k, auc) in known.iter().zip(label_aucs(p, &learned, &fold.test)) {
+            // Of one class alone a forest has nothing to say: its AUC would be 0.5, and no estimate.
+            aucs[k] = auc.filter(|_| seen[k] == [true, true]);
+        }
+        aucs
+    };
+    Ok(predictions.par_iter().map(score).collect())
 }
 
 /// AUC of each label over `rows`, whose probabilities are `[row][output]`.
@@ -265,7 +284,8 @@ pub struct GridRow {
     pub sd: f64,
     /// Mean AUC of each label over the folds in which it was estimable.
     pub labels: Vec<Option<f64>>,
-    /// Folds in which a label had one class only, summed over labels; never scored as 0.5.
+    /// Folds in which a label had one class only, to learn from or to be judged by, summed over labels; never scored as
+    /// 0.5.
     pub not_estimable: usize,
 }
 

@@ -23,6 +23,9 @@ use std::time::Instant;
 /// File of the chosen settings.
 pub const TUNED: &str = "models/tuned.json";
 
+/// Part of a stored piece's name: another number where the same forests are scored in another way.
+const SCORING: u32 = 2;
+
 /// How to search.
 #[derive(Clone, Debug)]
 pub struct TuneOptions {
@@ -187,7 +190,7 @@ fn fingerprint(features: &Features, labels: &Labels) -> String {
 
 fn piece_key(inputs: &str, grid: &Grid, growth: &Params, fold: &Fold) -> String {
     let mut hash = Sha256::new();
-    hash.update(format!("{inputs} {grid:?} {growth:?} {}", env!("CARGO_PKG_VERSION")));
+    hash.update(format!("{inputs} {grid:?} {growth:?} {} {SCORING}", env!("CARGO_PKG_VERSION")));
     fold.test.iter().for_each(|&i| hash.update((i as u64).to_le_bytes()));
     crate::fs::to_hex(&hash.finalize()[..12])
 }
