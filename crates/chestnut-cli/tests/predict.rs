@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::{NET, Run, Scratch, files};
+use common::{NET, Run, Scratch, files, with_cell};
 use std::collections::BTreeMap;
 
 const NETS: &str = "seeded:densenet121,seeded:xception";
@@ -226,8 +226,10 @@ fn what_has_changed_since_is_refused() {
     let refused = |parts: &[&str]| predict(&s, "phantom/images", &[]).fails_saying(parts);
     s.write("study/models/index.json", &index.as_bytes()[..index.len() / 2]);
     refused(&["index.json", "chestnut compare study"]);
-    s.write("study/models/index.json", index.replacen("\"format_version\": 1", "\"format_version\": 9", 1).as_bytes());
+    s.write("study/models/index.json", index.replacen("\"format_version\": 3", "\"format_version\": 9", 1).as_bytes());
     refused(&["format 9"]);
+    s.write("study/models/index.json", index.replacen("\"format_version\": 3", "\"format_version\": 1", 1).as_bytes());
+    refused(&["earlier version", "format 1", "chestnut compare study"]);
     s.write("study/models/index.json", index.replacen("seeded (not trained)", "other weights", 1).as_bytes());
     refused(&[NET, "embed and compare again"]);
     s.write("study/models/index.json", index.as_bytes());
@@ -248,6 +250,14 @@ fn what_has_changed_since_is_refused() {
     refused(&["recipe", "chestnut compare study"]);
     s.write("study/study.toml", settings.as_bytes());
     predict(&s, "phantom/images", &["--out", "new.csv"]).ends(0);
+
+    // A corrected label makes other models of the same images.
+    let mut lines = s.label_lines();
+    let flipped = if lines[1].split(',').nth(5) == Some("1") { "0" } else { "1" };
+    lines[1] = with_cell(&lines[1], 5, flipped);
+    s.write("corrected.csv", lines.join("\n").as_bytes());
+    s.ingest("corrected.csv", "study").ends(0);
+    refused(&["labels have changed", "chestnut compare study"]);
 }
 
 #[test]

@@ -65,7 +65,8 @@ pub struct CompareOptions {
     pub learning_draws: usize,
     /// Whether thresholds, calibration and differences are worked out, which takes five more fits of everything.
     pub details: bool,
-    /// Settings that replace a learner's for a network, as `tune` chose them on the first split's training patients.
+    /// Settings that replace a learner's for a network, as `tune` chose them on the first split's training patients;
+    /// refused if it chose them on others, or on other embeddings or labels.
     pub tuned: Option<TunedSettings>,
     /// Whether the first split's models are kept for `predict`, which takes one more fit of everything.
     pub models: bool,
@@ -99,16 +100,13 @@ impl CompareOptions {
 }
 
 impl CompareOptions {
-    /// The settings of a learner for one network, or for all of them concatenated.
-    fn learner(&self, name: &str, learner: &Learner, training: &str) -> Result<Learner> {
+    /// The settings of a learner for one network, or for all of them concatenated. Whether tuned ones fit what they are
+    /// used on is for [`checks::tuned`].
+    fn learner(&self, name: &str, learner: &Learner) -> Result<Learner> {
         let (Some(tuned), Learner::Trees(params)) = (&self.tuned, learner) else { return Ok(learner.clone()) };
-        let short = learner.short();
         match tuned.get(&(name.to_owned(), params.learner)) {
-            Some((params, on)) if on == training => Ok(Learner::Trees(params.clone())),
-            Some(_) => Err(Error::Request(format!(
-                "{short} for {name} was tuned on other training patients (cohort, seed or split have changed since); run `chestnut tune` again"
-            ))),
-            None => Err(Error::Request(format!("{short} was not tuned for {name}; run `chestnut tune` for it"))),
+            Some(found) => Ok(Learner::Trees(found.best.params.clone())),
+            None => Err(Error::Request(format!("{} was not tuned for {name}", learner.short()))),
         }
     }
 }
@@ -120,7 +118,7 @@ impl CompareOptions {
             return vec![approach.describe()];
         };
         let names = networks.iter().map(|n| n.name.as_str()).chain(self.concat.then_some(concat::CONCATENATED));
-        let line = |n: &str| Some(format!("{n}, tuned: {}", tuned.get(&(n.to_owned(), p.learner))?.0));
+        let line = |n: &str| Some(format!("{n}, tuned: {}", tuned.get(&(n.to_owned(), p.learner))?.best.params));
         names.filter_map(line).collect()
     }
 }
@@ -182,6 +180,7 @@ pub fn compare(
         }
         let source = source_map(networks, tables, &names, options);
         let (items, training) = (cohort.items(), training_hash(cohort, &development));
+        checks::tuned(&study.root, networks, tables, options, &labels, (&development, &training))?;
         let three = [&rows.train[..], &rows.validation[..], &rows.predict[..]];
         let deep = deep::load(study, networks, &depths, cohort, three, (&names, &labels))?;
         let material = Material {
@@ -193,7 +192,6 @@ pub fn compare(
             settings,
             options,
             deep: &deep,
-            training: &training,
         };
         let truth = truth(&labels, &rows.predict);
         let why = Reasons {

@@ -50,6 +50,9 @@ pub struct Tuned {
     pub settings: usize,
     /// Hash of the images that it was tuned on.
     pub training: String,
+    /// Hash of their embeddings and labels; empty in files of earlier versions, and fits nothing then.
+    #[serde(default)]
+    pub inputs: String,
 }
 
 /// Runs the search for every network and grid; writes grid tables, pictures and [`TUNED`].
@@ -84,6 +87,7 @@ pub fn tune(
     let mut all = Vec::new();
     for (network, table) in inputs {
         let features = Features::new(table.embeddings.clone(), table.width)?.select(&train);
+        let chosen_on = fingerprint(&features, &labels);
         for grid in &options.grids {
             grid.check(&features, &labels)?;
             let tick = || progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
@@ -96,8 +100,8 @@ pub fn tune(
             let file = format!("{}_{}", network.replace(':', "-"), grid.learner.short());
             study.write(&format!("tables/tune_{file}.csv"), grid_csv(&rows, &names).as_bytes())?;
             study.write(&format!("figures/tune_{file}.svg"), picture(network, grid, &rows, &best.params).as_bytes())?;
-            let training = training_hash(cohort, &train);
-            all.push(Tuned { network: network.to_owned(), settings: rows.len(), best, training });
+            let (training, inputs) = (training_hash(cohort, &train), chosen_on.clone());
+            all.push(Tuned { network: network.to_owned(), settings: rows.len(), best, training, inputs });
         }
     }
     let text = serde_json::to_string_pretty(&all).map_err(|e| Error::Request(e.to_string()))?;
@@ -111,8 +115,8 @@ pub fn tune(
     Ok(all)
 }
 
-/// Settings by network and learner, each with the hash of the images that it was tuned on.
-pub type TunedSettings = BTreeMap<(String, Learner), (Params, String)>;
+/// What was chosen, by network and learner.
+pub type TunedSettings = BTreeMap<(String, Learner), Tuned>;
 
 /// The settings chosen by [`tune`].
 ///
@@ -126,7 +130,7 @@ pub fn tuned(study: &Study) -> Result<TunedSettings> {
     }
     let all: Vec<Tuned> =
         serde_json::from_str(&read_text(&path)?).map_err(|e| Error::File { path, problem: e.to_string() })?;
-    Ok(all.into_iter().map(|t| ((t.network, t.best.params.learner), (t.best.params, t.training))).collect())
+    Ok(all.into_iter().map(|t| ((t.network.clone(), t.best.params.learner), t)).collect())
 }
 
 /// Rows of the training part of the split that compare draws from the same settings.
@@ -134,7 +138,8 @@ fn training_rows(study: &Study, cohort: &Cohort) -> Result<Vec<usize>> {
     Ok(split(&cohort.items(), &plan(&study.settings.split))?.indices(cohort)?.swap_remove(0))
 }
 
-/// Names the training images, so that settings are never used where they were tuned on test patients.
+/// Names the training images, so that settings are never used where they were tuned on test patients. What their
+/// embeddings and labels are is for [`fingerprint`].
 pub(crate) fn training_hash(cohort: &Cohort, train: &[usize]) -> String {
     let mut hash = Sha256::new();
     train.iter().for_each(|&i| hash.update(format!("{}\t{}\n", cohort.images[i].id, cohort.images[i].sha256)));
@@ -176,6 +181,15 @@ fn search(
         .collect::<Result<_>>()?;
     let mut scores = scores.into_iter();
     Ok(growths.iter().map(|_| scores.by_ref().take(folds.len()).collect()).collect())
+}
+
+/// [`Tuned::inputs`] of settings that are chosen on these rows of a table and its labels.
+///
+/// # Errors
+/// If an embedding is not finite.
+pub(crate) fn inputs_of(table: &EmbeddingTable, labels: &Labels, rows: &[usize]) -> Result<String> {
+    let features = Features::new(table.embeddings.clone(), table.width)?.select(rows);
+    Ok(fingerprint(&features, &labels.select(rows)))
 }
 
 /// Hash of everything that the scores are computed from.

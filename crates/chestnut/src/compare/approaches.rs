@@ -133,8 +133,6 @@ pub(crate) struct Material<'a> {
     pub(crate) options: &'a CompareOptions,
     /// What fine-tuned networks predicted.
     pub(crate) deep: &'a deep::DeepPredictions,
-    /// Identity of the training part, which tuned settings must have been chosen on.
-    pub(crate) training: &'a str,
 }
 
 impl Material<'_> {
@@ -224,7 +222,7 @@ impl Material<'_> {
     fn embeddings(&self, learner: &Learner, development: &[usize], predict: &[usize]) -> Result<Vec<Predictions>> {
         let folds = self.choice_folds(learner, development)?;
         let fit = |(network, table): (&Network, &EmbeddingTable)| {
-            let learner = self.options.learner(&network.name, learner, self.training)?;
+            let learner = self.options.learner(&network.name, learner)?;
             let rows = (development, predict);
             let probabilities = with_known(self.labels, development, predict.len(), |labels| {
                 let found = embeddings::fit_and_predict(&network.name, table, labels, rows, &folds, &learner)?;

@@ -84,7 +84,7 @@ impl Material<'_> {
             Approach::Embeddings(learner) => {
                 let folds = self.choice_folds(learner, &development)?;
                 let fit = |(network, table): (&Network, &EmbeddingTable)| -> Result<Option<Model>> {
-                    let learner = self.options.learner(&network.name, learner, self.training)?;
+                    let learner = self.options.learner(&network.name, learner)?;
                     let features = Features::new(table.embeddings.clone(), table.width)?;
                     Ok(embeddings::fit(&features, self.labels, &development, &folds, &learner)?.into_model())
                 };

@@ -201,7 +201,6 @@ fn one(
         map: map.as_ref(),
         settings,
         options,
-        training: "",
         deep: &DeepPredictions::new(),
     };
     let test_truth = truth(&labels, &rows.predict);

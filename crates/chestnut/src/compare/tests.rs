@@ -5,6 +5,8 @@ use super::*;
 use crate::cohort::tests::image;
 use crate::cohort::{Label, LabelSet};
 use crate::transfer::deep::DeepPredictions;
+use crate::tune::{Tuned, inputs_of};
+use chestnut_forest::GridRow;
 use chestnut_stats::random::Stream;
 use chestnut_stats::{Clusters, Interval, roc};
 use std::path::Path;
@@ -86,7 +88,6 @@ fn run(made: &Made, settings: &SplitSettings, approaches: &[Approach], options: 
         map: map.as_ref(),
         settings,
         options,
-        training: "",
         deep: &DeepPredictions::new(),
     };
     let mut results = Vec::new();
@@ -296,6 +297,45 @@ fn a_class_missing_in_a_fold_is_not_judged_there() {
             assert!(rare.points.is_empty() && rare.reason.is_some(), "{rare:?}");
         }
     }
+}
+
+#[test]
+fn tuned_settings_must_fit_what_is_learned_from() {
+    let made = made(40, 1, &|patient, k| if (patient + k).is_multiple_of(3) { '+' } else { '-' });
+    let (cohort, networks, tables) = (&made.cohort, &made.networks[..], &made.tables[..]);
+    let rows: Vec<usize> = (0..30).collect();
+    let (_, labels) = label_table(cohort, &rows).expect("all are known");
+    let training = training_hash(cohort, &rows);
+    let best = GridRow { params: Params::random_forest(0), mean: 0.5, sd: 0.0, labels: Vec::new(), not_estimable: 0 };
+    let chosen = |(network, table): (&Network, &EmbeddingTable)| {
+        let inputs = inputs_of(table, &labels, &rows).expect("finite");
+        let (network, training) = (network.name.clone(), training.clone());
+        ((network.clone(), best.params.learner), Tuned { network, best: best.clone(), settings: 1, training, inputs })
+    };
+    let tuned: TunedSettings = networks.iter().zip(tables).map(chosen).collect();
+    let options = CompareOptions { tuned: Some(tuned), ..CompareOptions::new(0) };
+    let check = |tables: &[EmbeddingTable], options: &CompareOptions, labels: &Labels, training: &str| {
+        let found = checks::tuned(Path::new("study"), networks, tables, options, labels, (&rows, training));
+        found.map_or_else(|e| e.to_string(), |()| "fits".to_owned())
+    };
+    assert_eq!(check(tables, &options, &labels, &training), "fits");
+    let mut moved = made.tables.clone();
+    moved[1].embeddings[35 * WIDTH] += 1.0;
+    assert_eq!(check(&moved, &options, &labels, &training), "fits", "nobody learns from a test image");
+    moved[1].embeddings[3 * WIDTH] += 1.0;
+    let message = check(&moved, &options, &labels, &training);
+    assert!(message.contains("RF for seeded:vgg16+chexpert was tuned on other embeddings or labels"), "{message}");
+    let way_out = "`chestnut tune study --net seeded:densenet121+chexpert,seeded:vgg16+chexpert --learner rf`";
+    assert!(message.ends_with(way_out), "{message}");
+
+    let mut corrected = cohort.clone();
+    corrected.images[3].labels[0] = Label::Unknown;
+    let (_, other) = label_table(&corrected, &rows).expect("most are known");
+    assert!(check(tables, &options, &other, &training).contains("other embeddings or labels"));
+    assert!(check(tables, &options, &labels, "other").contains("other training patients"));
+    let message = check(tables, &CompareOptions { concat: true, ..options.clone() }, &labels, &training);
+    assert!(message.contains("not tuned for Concatenated") && message.contains("--concat"), "{message}");
+    assert_eq!(check(&moved, &CompareOptions::new(0), &labels, "other"), "fits", "nothing tuned is used");
 }
 
 #[test]

@@ -152,7 +152,7 @@ pub fn predict(
     let fitted = index.models(study, approach)?;
     let (cohort, tables) = common(study, &study.cohort()?, &networks)?;
     if cohort_hash(&cohort) != index.cohort_hash {
-        return Err(changed("cohort has changed"));
+        return Err(changed("images, patients or labels have changed"));
     }
     let listing = list_any(images)?;
     if listing.sources.is_empty() && listing.rejects.is_empty() {

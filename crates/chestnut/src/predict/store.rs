@@ -113,8 +113,7 @@ pub(crate) fn remove(study: &Study) -> Result<()> {
 
 /// Model files that the study's index names now; none if there is no index that can be read.
 fn named(study: &Study) -> Vec<String> {
-    let index = ModelIndex::read(study);
-    index.map_or_else(|_| Vec::new(), |i| i.approaches.into_iter().flat_map(|a| a.models).map(|m| m.file).collect())
+    ModelIndex::files(study).unwrap_or_default()
 }
 
 fn remove_file(study: &Study, name: &str) -> Result<()> {
@@ -125,10 +124,20 @@ fn remove_file(study: &Study, name: &str) -> Result<()> {
     }
 }
 
-/// Identity of a cohort's images.
-pub(crate) fn cohort_hash(cohort: &Cohort) -> String {
+/// Identity of a cohort's images, whatever is known of them.
+pub(crate) fn images_hash(cohort: &Cohort) -> String {
     let all: Vec<usize> = (0..cohort.images.len()).collect();
     training_hash(cohort, &all)
+}
+
+/// Identity of all that models take from a cohort: its images, their patients and their labels.
+pub(crate) fn cohort_hash(cohort: &Cohort) -> String {
+    let mut text = format!("{:?}\n", cohort.label_names);
+    for image in &cohort.images {
+        let labels: Vec<&str> = image.labels.iter().map(|l| l.as_str()).collect();
+        text += &format!("{}\t{}\t{}\t{}\n", image.id, image.sha256, image.patient, labels.join(","));
+    }
+    sha256(text.as_bytes())
 }
 
 /// Probabilities of a kept model, `[row][label]`.
@@ -156,12 +165,56 @@ fn plain(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cohort::tests::image;
+    use crate::cohort::{Label, LabelSet};
+    use crate::study::Settings;
     use chestnut_forest::{Forest, Labels, Params};
 
     #[test]
     fn names_are_safe_in_file_names() {
         assert_eq!(plain("Embeddings + RF"), "embeddings-rf");
         assert_eq!(plain("../../seeded:DenseNet121"), "seeded-densenet121");
+    }
+
+    #[test]
+    fn the_models_cohort_has_labels_and_patients() {
+        let images = vec![image("a.png", "P1", "+-"), image("b.png", "P2", "-?")];
+        let cohort = Cohort { label_names: vec!["A".to_owned(), "B".to_owned()], images, ..Cohort::default() };
+        let changed = |change: &dyn Fn(&mut Cohort)| {
+            let mut other = cohort.clone();
+            change(&mut other);
+            (cohort_hash(&other) != cohort_hash(&cohort), images_hash(&other) != images_hash(&cohort))
+        };
+        assert_eq!(changed(&|_| ()), (false, false));
+        assert_eq!(changed(&|c| c.images[1].labels[1] = Label::Negative), (true, false), "a corrected label");
+        assert_eq!(changed(&|c| c.images[1].patient = "P1".to_owned()), (true, false), "a corrected patient");
+        assert_eq!(changed(&|c| c.label_names.reverse()), (true, false));
+        assert_eq!(changed(&|c| c.images[1].sha256 = "another file".to_owned()), (true, true));
+        assert_eq!(changed(&|c| c.images.truncate(1)), (true, true));
+        assert_eq!(changed(&|c| c.images[0].age_years = Some(50.0)), (false, false), "nothing learns from an age");
+    }
+
+    /// Those of an index that this program does not read any more would stay for ever.
+    #[test]
+    fn files_of_an_older_index_are_removed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let settings = Settings {
+            images: folder.path().to_path_buf(),
+            blank: Default::default(),
+            recipe: Default::default(),
+            split: Default::default(),
+            labels: LabelSet::new("s", &["A"]),
+        };
+        let study = Study { root: folder.path().to_path_buf(), settings };
+        let (old, other) = ("models/old/1-net.json", "models/tuned.json");
+        [old, other].iter().for_each(|name| study.write(name, b"{}").expect("written"));
+        let files = format!("[{{\"file\":\"{old}\",\"sha256\":\"0\"}},{{\"file\":\"{other}\",\"sha256\":\"0\"}}]");
+        let index = format!("{{\"format_version\":1,\"approaches\":[{{\"name\":\"old\",\"models\":{files}}}]}}");
+        study.write(MODELS, index.as_bytes()).expect("written");
+        let message = ModelIndex::read(&study).expect_err("older").to_string();
+        assert!(message.contains("format 1") && message.contains("chestnut compare"), "{message}");
+        remove(&study).expect("removed");
+        assert!(!study.path(MODELS).exists() && !study.path(old).exists() && study.path(other).is_file());
     }
 
     #[test]

@@ -194,7 +194,7 @@ pub fn finetune(
     if let Some(front) = &cut.front {
         taught.extend(weights_of(front, &pretrained));
     }
-    let note = taught_on(&crate::predict::store::cohort_hash(&cohort));
+    let note = taught_on(&crate::predict::store::images_hash(&cohort));
     let model = save(study, network, architecture, options.depth, &taught, &names, note)?;
     let parts = [&rows.train[..], &rows.validation[..], &rows.predict[..]];
     let record = Record {
@@ -228,10 +228,10 @@ fn head_weights(table: &EmbeddingTable, labels: &Labels, parts: [&[usize]; 2], s
     ]))
 }
 
-/// The note of a network that was taught on the patients of the cohort with this hash: it must not be compared there as
-/// if it had never seen them.
-pub(crate) fn taught_on(cohort_hash: &str) -> String {
-    format!("taught by finetune on the cohort {cohort_hash}")
+/// The note of a network that was taught on the images with this hash, whatever their labels were: it must not be
+/// compared there as if it had never seen them.
+pub(crate) fn taught_on(images_hash: &str) -> String {
+    format!("taught by finetune on the cohort {images_hash}")
 }
 
 /// Puts the taught network into the study's own model store.
