@@ -62,6 +62,14 @@ fn all_networks_side_by_side_are_one_more_input() {
     s.chestnut(&[&tune[..], &["--concat"]].concat()).ends(0).says(&["Concatenated"]);
     assert!(s.has("study/tables/tune_Concatenated_RF.csv"));
     s.chestnut(&tuned).ends(0);
+
+    // Searches add up: another learner's, and then one network's alone, take nothing away.
+    s.write("xrt.toml", GRID.replace("random-forest", "extra-trees").as_bytes());
+    let xrt = ["tune", "study", "--grid", "xrt.toml", "--folds", "3"];
+    s.chestnut(&[&xrt[..], &["--concat"]].concat()).ends(0);
+    s.chestnut(&[&xrt[..], &["--net", "seeded:xception"]].concat()).ends(0);
+    s.chestnut(&[&tuned[..], &["--learner", "rf,xrt"]].concat()).ends(0).says(&["RF", "XRT"]);
+    assert!(s.has("study/tables/tune_Concatenated_RF.csv"));
 }
 
 /// The fold of the one patient who says anything of a label has nothing to learn it from.

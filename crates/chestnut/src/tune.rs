@@ -2,7 +2,10 @@
 //!
 //! Cross-validation is grouped by patient and stratified over labels. Each (network, learner, growth, fold) is one
 //! piece of work whose scores are stored as soon as they are known, so an interrupted search goes on where it was.
-//! Test patients are never looked at.
+//! Test patients are never looked at. What is chosen is kept beside what earlier searches chose for other networks and
+//! learners (`tune/merge.rs`).
+
+mod merge;
 
 use crate::cohort::split::Item;
 use crate::cohort::{Cohort, split};
@@ -55,7 +58,8 @@ pub struct Tuned {
     pub inputs: String,
 }
 
-/// Runs the search for every network and grid; writes grid tables, pictures and [`TUNED`].
+/// Runs the search for every network and grid; writes grid tables, pictures and [`TUNED`], in which earlier choices for
+/// other networks and learners stay if they still fit. Answers what this search chose.
 ///
 /// `progress` is called with (done, total) pieces of work.
 ///
@@ -97,14 +101,17 @@ pub fn tune(
                 let problem = "no label has both classes in any fold; nothing can be tuned".to_owned();
                 return Err(Error::Network { network: network.to_owned(), problem });
             };
-            let file = format!("{}_{}", network.replace(':', "-"), grid.learner.short());
-            study.write(&format!("tables/tune_{file}.csv"), grid_csv(&rows, &names).as_bytes())?;
-            study.write(&format!("figures/tune_{file}.svg"), picture(network, grid, &rows, &best.params).as_bytes())?;
+            let [csv, svg] = files_of(network, grid.learner);
+            study.write(&csv, grid_csv(&rows, &names).as_bytes())?;
+            study.write(&svg, picture(network, grid, &rows, &best.params).as_bytes())?;
             let (training, inputs) = (training_hash(cohort, &train), chosen_on.clone());
             all.push(Tuned { network: network.to_owned(), settings: rows.len(), best, training, inputs });
         }
     }
-    let text = serde_json::to_string_pretty(&all).map_err(|e| Error::Request(e.to_string()))?;
+    let settings = merge::with_earlier(study, &all);
+    merge::remove_others(study, &settings)?;
+    let settings: Vec<&Tuned> = settings.values().collect();
+    let text = serde_json::to_string_pretty(&settings).map_err(|e| Error::Request(e.to_string()))?;
     study.write(TUNED, text.as_bytes())?;
     let facts = BTreeMap::from([
         ("folds".to_owned(), options.folds.to_string()),
@@ -113,6 +120,12 @@ pub fn tune(
     ]);
     study.record("tune", StageRecord { seconds: start.elapsed().as_secs_f64(), facts })?;
     Ok(all)
+}
+
+/// Table and picture of a search, below the study's folder.
+fn files_of(network: &str, learner: Learner) -> [String; 2] {
+    let name = format!("{}{}_{}", merge::PREFIX, network.replace(':', "-"), learner.short());
+    [format!("tables/{name}.csv"), format!("figures/{name}.svg")]
 }
 
 /// What was chosen, by network and learner.
