@@ -219,6 +219,38 @@ fn a_patient_of_the_study_is_known_by_the_dicom_header() {
     assert_eq!(row_of(&s, "one.csv", &cohort[1][0]), row_of(&s, "again.csv", &cohort[1][0]));
 }
 
+/// The view that ingest kept is the view that the models know.
+#[test]
+fn a_study_of_one_view_refuses_the_others() {
+    let s = Scratch::new();
+    s.chestnut(&["phantom", "-n", "40", "--size", "96", "--seed", "3", "--dicom", "-o", "phantom"]).ends(0);
+    let ingest = ["ingest", "phantom/images", "--labels", "phantom/labels.csv", "-o", "study", "--view", "PA"];
+    s.chestnut(&ingest).ends(2);
+    s.chestnut(&["embed", "study", "--net", NET]).ends(0);
+    s.chestnut(&["compare", "study", "--quick"]).ends(0);
+    let settings = s.text("study/study.toml");
+    assert!(settings.contains("view = \"PA\"\n"), "{settings}");
+    let status = |more: &[&str], code: i32| -> Vec<usize> {
+        predict(&s, "phantom/images", &[&["--out", "new.csv"][..], more].concat()).ends(code);
+        let table = s.table("new.csv");
+        let at = table[0].iter().position(|c| c == "status").expect("a column");
+        ["predicted", "refused"].map(|word| table.iter().filter(|r| r[at] == word).count()).to_vec()
+    };
+    let pa = s.table("study/cohort.csv").len() - 1;
+    assert!(pa > 20 && pa < 40, "both views are there: {pa}");
+    assert_eq!(status(&[], 2), [pa, 40 - pa]);
+    let ap = s.table("new.csv").into_iter().find(|r| r.iter().any(|c| c == "refused")).expect("an AP film");
+    assert!(ap.iter().any(|c| c.contains("the view is AP, and only PA is wanted")), "{ap:?}");
+    assert_eq!(status(&["--any-view"], 0), [40, 0]);
+    // A PNG says nothing of its view.
+    let film = image::GrayImage::from_fn(96, 96, |x, y| image::Luma([(x * 2 + y / 2) as u8]));
+    film.save(s.path("film.png")).expect("written");
+    predict(&s, "film.png", &[]).ends(2).says(&["its view is not known, and only PA is wanted"]);
+    // Studies of before say nothing of it, and take all frontal films.
+    s.write("study/study.toml", settings.replace("view = \"PA\"\n", "").as_bytes());
+    assert_eq!(status(&[], 0), [40, 0]);
+}
+
 #[test]
 fn what_has_changed_since_is_refused() {
     let s = compared("40", NET);

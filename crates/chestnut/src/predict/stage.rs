@@ -34,7 +34,7 @@ pub struct PredictOptions {
     pub approach: Option<String>,
     /// Similar cases per image, at most [`MAX_SIMILAR`].
     pub similar: usize,
-    /// Takes DICOM images of every projection, not only frontal ones.
+    /// Takes images of every projection, not only those that the study takes.
     pub any_view: bool,
 }
 

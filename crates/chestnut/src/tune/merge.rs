@@ -63,6 +63,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let settings = Settings {
             images: folder.path().to_path_buf(),
+            view: None,
             blank: Default::default(),
             recipe: Default::default(),
             split: Default::default(),

@@ -160,6 +160,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let settings = Settings {
             images: PathBuf::new(),
+            view: None,
             blank: BlankRules::default(),
             recipe: Recipe::default(),
             split: SplitSettings::default(),
