@@ -5,6 +5,7 @@ mod beyond;
 mod checks;
 pub(crate) mod concat;
 mod describe;
+mod first;
 mod models;
 mod outputs;
 mod published;
@@ -20,7 +21,8 @@ pub(crate) use checks::untrained;
 use approaches::{FOLDS, Material};
 use beyond::beyond;
 use checks::Reasons;
-use describe::{describe, predictions_csv};
+use describe::describe;
+use first::First;
 use outputs::{possible, source_map};
 
 use crate::cohort::split::Item;
@@ -123,7 +125,8 @@ impl CompareOptions {
     }
 }
 
-/// Runs the comparison and writes split.csv and predictions.csv; the report is the caller's next step.
+/// Runs the comparison. Then, and not before, removes the results of an earlier one and writes models, split.csv and
+/// predictions.csv; the report is the caller's next step.
 ///
 /// `progress` is called with (done, total) fitted models.
 ///
@@ -169,7 +172,6 @@ pub fn compare(
     progress(0, total);
 
     let (mut first, mut all) = (None, BTreeMap::new());
-    let mut marks = Vec::new();
     for repeat in 0..options.repeats {
         let parts = parts(cohort, settings, repeat)?;
         let rows = Rows { train: parts.train, validation: parts.validation, predict: parts.test };
@@ -235,21 +237,28 @@ pub fn compare(
             all.entry((score.approach.clone(), score.source.clone())).or_insert_with(Vec::new).push(score.clone());
         }
         if repeat == 0 {
-            let methods: Vec<&Predictions> = results.iter().flat_map(|r| &r.test).collect();
-            study.write("split.csv", parts.split.to_csv().as_bytes())?;
-            let csv = predictions_csv(cohort, &rows.predict, &names, &methods, &truth);
-            study.write("predictions.csv", csv.as_bytes())?;
             let more = beyond(&material, cohort, &names, &rows, &results, &reasons, settings.seed)?;
-            let said = models::keep(study, cohort, &material, &names, &rows, &results, &more.calibrations, &reasons)?;
+            let (models, said) = models::keep(study, &material, &names, &rows, &results, &more.calibrations, &reasons)?;
             notes.extend(said);
-            let counts = counts(cohort, &parts.split, &rows);
-            marks = marks_of(settings.unit, &parts.split);
-            first = Some((scores, names, counts, more));
+            first = Some(First {
+                counts: counts(cohort, &parts.split, &rows),
+                marks: marks_of(settings.unit, &parts.split),
+                test: results.into_iter().flat_map(|r| r.test).collect(),
+                labels: names,
+                split: parts.split,
+                scores,
+                more,
+                models,
+                rows,
+                truth,
+            });
         }
     }
-    let Some((mut methods, labels, parts, more)) = first else {
+    let Some(mut first) = first else {
         return Err(Error::Request("nothing was compared".into()));
     };
+    first.write(study, cohort, networks, tables)?;
+    let First { scores: mut methods, labels, counts: parts, marks, more, .. } = first;
     for method in &mut methods {
         let key = (method.approach.clone(), method.source.clone());
         method.spread = all.get(&key).and_then(|repeats| evaluate::spread(repeats));

@@ -3,7 +3,10 @@
 use super::outputs::unbound;
 use super::*;
 use crate::cohort::tests::image;
-use crate::cohort::{Label, LabelSet};
+use crate::cohort::{IngestOptions, Label, LabelSet, ingest};
+use crate::phantom::PhantomConfig;
+use crate::phantom::export::{ExportOptions, export};
+use crate::study::Settings;
 use crate::transfer::deep::DeepPredictions;
 use crate::tune::{Tuned, inputs_of};
 use chestnut_forest::GridRow;
@@ -297,6 +300,42 @@ fn a_class_missing_in_a_fold_is_not_judged_there() {
             assert!(rare.points.is_empty() && rare.reason.is_some(), "{rare:?}");
         }
     }
+}
+
+/// A run of many splits may be interrupted for hours: until its end the comparison before it is what the study holds.
+#[test]
+fn nothing_is_written_before_all_splits_are_worked_out() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = PhantomConfig { images: 16, size: 64, ..PhantomConfig::default() };
+    let labels = export(&config, folder.path(), ExportOptions::default(), &|_, _| {}).expect("drawn");
+    let (images, set) = (folder.path().join("images"), LabelSet::hum_cxr());
+    let cohort = ingest(&images, &labels, &IngestOptions::new(set.clone()), &|_| {}).expect("read");
+    let settings = Settings {
+        images,
+        view: None,
+        blank: Default::default(),
+        recipe: Default::default(),
+        split: SplitSettings::default(),
+        labels: set,
+    };
+    let study = Study::create(&folder.path().join("study"), settings).expect("made");
+    study.write_cohort(&cohort).expect("written");
+    let (store, networks) = (Path::new(""), [Network::find(Path::new(""), "seeded:densenet121").expect("a formula")]);
+    embed::embed(&study, &cohort, store, &networks[0], &|_, _| {}).expect("embedded");
+
+    let before = ["metrics.json", "report/index.html", "tables/auc.csv", "figures/roc-best.svg", "figures/mine.svg"];
+    before.iter().for_each(|name| study.write(name, b"of before").expect("written"));
+    let after = ["models/index.json", "split.csv", "predictions.csv"];
+    let there = |name: &&str| study.path(name).is_file();
+    let watch = |done: usize, total: usize| {
+        assert!(before.iter().all(there) && !after.iter().any(there), "{done} of {total} fits are done");
+    };
+    let forest = Learner::Trees(Params { trees: 5, ..Params::random_forest(0) });
+    let approaches = vec![Approach::Embeddings(forest)];
+    let options = CompareOptions { repeats: 3, details: false, approaches, ..CompareOptions::new(0) };
+    compare(&study, &cohort, &networks, &options, &watch).expect("compared");
+    assert!(after.iter().all(there));
+    assert_eq!(before.map(|name| there(&name)), [false, false, false, false, true], "what is not compare's stays");
 }
 
 #[test]
