@@ -1,12 +1,13 @@
 //! The first split, which the tables show and whose models `predict` uses: in memory until all splits are worked out.
 //!
-//! A comparison of many splits runs for hours. Until its end the study holds the comparison before it, whole; then the
-//! results of that one go before anything of the new one is written, so that no interruption leaves models beside tables
-//! that are not theirs.
+//! A comparison of many splits runs for hours. Until its end the study holds the comparison before it, whole; then that
+//! one's results go before anything of the new one is written, so that no interruption leaves models beside tables that
+//! are not theirs.
 
 use super::approaches::Rows;
 use super::beyond::Beyond;
 use super::describe::predictions_csv;
+use super::published;
 use crate::cohort::{Cohort, Split};
 use crate::embed::{EmbeddingTable, Network};
 use crate::error::Result;
@@ -32,7 +33,8 @@ pub(super) struct First {
 }
 
 impl First {
-    /// Removes the results of an earlier comparison and writes the models, split.csv and predictions.csv of this one.
+    /// Removes the results of an earlier comparison, those as published among them, and writes the models, split.csv and
+    /// predictions.csv of this one.
     ///
     /// # Errors
     /// Any I/O error, naming the file.
@@ -44,6 +46,7 @@ impl First {
         tables: &[EmbeddingTable],
     ) -> Result<()> {
         report::forget(&study.root)?;
+        published::forget(study)?;
         let models = std::mem::take(&mut self.models);
         store::write(study, cohort, networks, tables, &self.labels, &self.rows.development(), models)?;
         study.write("split.csv", self.split.to_csv().as_bytes())?;

@@ -91,8 +91,8 @@ fn remove_old(folder: &Path, written: &BTreeSet<PathBuf>) -> Result<(), ReportEr
     Ok(())
 }
 
-/// Removes the results of an earlier comparison before anything of a new one is written: a run that is interrupted between
-/// the two leaves none, and never old tables beside new models.
+/// Removes the results of an earlier comparison before anything of a new one is written: a run that is interrupted
+/// between the two leaves none, and never old tables beside new models.
 ///
 /// # Errors
 /// If a file cannot be removed.
