@@ -303,4 +303,7 @@ fn the_demos_study_predicts() {
         (json["source"].as_str(), json["networks"].as_array().map(Vec::len)),
         (Some("chestnut-densenet121"), Some(1))
     );
+    // A smaller one in the same folder is whole: nothing of the larger one is refused, and nothing used.
+    s.chestnut(&["demo", "-o", "demo", "-n", "16"]).ends(0);
+    assert_eq!(s.table("demo/cohort.csv").len(), 1 + 16);
 }
