@@ -337,6 +337,23 @@ fn damaged_and_missing_shards() {
 }
 
 #[test]
+fn a_smaller_export_does_not_get_among_a_larger_one() {
+    let s = Scratch::with_phantoms();
+    let phantom = ["phantom", "--size", "96", "-o", "phantom", "-n"];
+    let draw = |more: &[&str]| s.chestnut(&[&phantom[..], more].concat());
+    draw(&["6"]).fails_saying(&["phantom/images holds 6 files", "A0-00006.png", "another folder"]);
+    assert_eq!(s.label_lines().len(), 1 + 12, "the larger one is as it was");
+    draw(&["12"]).ends(0);
+    draw(&["14"]).ends(0);
+    draw(&["14", "--dicom"]).fails_saying(&["14 files"]);
+    let export = ["phantom", "-n", "2", "--size", "128", "-o", "export", "--hospital-export"];
+    let export = |files: &str| s.chestnut(&[&export[..], &[files]].concat());
+    export("30").ends(0);
+    export("30").ends(0);
+    export("20").fails_saying(&["export/images", "another folder"]);
+}
+
+#[test]
 fn a_study_that_is_missing_or_was_edited_wrongly() {
     let s = Scratch::with_study();
     for command in ["embed", "compare"] {

@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::{NET, Run, Scratch, files};
+use common::{NET, Run, Scratch, files, with_cell};
 use std::collections::BTreeMap;
 
 const NETS: &str = "seeded:densenet121,seeded:xception";
@@ -259,6 +259,38 @@ fn a_patient_of_the_study_is_known_by_the_dicom_header() {
     assert_eq!(row_of(&s, "one.csv", &cohort[1][0]), row_of(&s, "again.csv", &cohort[1][0]));
 }
 
+/// The view that ingest kept is the view that the models know.
+#[test]
+fn a_study_of_one_view_refuses_the_others() {
+    let s = Scratch::new();
+    s.chestnut(&["phantom", "-n", "40", "--size", "96", "--seed", "3", "--dicom", "-o", "phantom"]).ends(0);
+    let ingest = ["ingest", "phantom/images", "--labels", "phantom/labels.csv", "-o", "study", "--view", "PA"];
+    s.chestnut(&ingest).ends(2);
+    s.chestnut(&["embed", "study", "--net", NET]).ends(0);
+    s.chestnut(&["compare", "study", "--quick"]).ends(0);
+    let settings = s.text("study/study.toml");
+    assert!(settings.contains("view = \"PA\"\n"), "{settings}");
+    let status = |more: &[&str], code: i32| -> Vec<usize> {
+        predict(&s, "phantom/images", &[&["--out", "new.csv"][..], more].concat()).ends(code);
+        let table = s.table("new.csv");
+        let at = table[0].iter().position(|c| c == "status").expect("a column");
+        ["predicted", "refused"].map(|word| table.iter().filter(|r| r[at] == word).count()).to_vec()
+    };
+    let pa = s.table("study/cohort.csv").len() - 1;
+    assert!(pa > 20 && pa < 40, "both views are there: {pa}");
+    assert_eq!(status(&[], 2), [pa, 40 - pa]);
+    let ap = s.table("new.csv").into_iter().find(|r| r.iter().any(|c| c == "refused")).expect("an AP film");
+    assert!(ap.iter().any(|c| c.contains("the view is AP, and only PA is wanted")), "{ap:?}");
+    assert_eq!(status(&["--any-view"], 0), [40, 0]);
+    // A PNG says nothing of its view.
+    let film = image::GrayImage::from_fn(96, 96, |x, y| image::Luma([(x * 2 + y / 2) as u8]));
+    film.save(s.path("film.png")).expect("written");
+    predict(&s, "film.png", &[]).ends(2).says(&["its view is not known, and only PA is wanted"]);
+    // Studies of before say nothing of it, and take all frontal films.
+    s.write("study/study.toml", settings.replace("view = \"PA\"\n", "").as_bytes());
+    assert_eq!(status(&[], 0), [40, 0]);
+}
+
 #[test]
 fn what_has_changed_since_is_refused() {
     let s = compared("40", NET);
@@ -266,8 +298,10 @@ fn what_has_changed_since_is_refused() {
     let refused = |parts: &[&str]| predict(&s, "phantom/images", &[]).fails_saying(parts);
     s.write("study/models/index.json", &index.as_bytes()[..index.len() / 2]);
     refused(&["index.json", "chestnut compare study"]);
-    s.write("study/models/index.json", index.replacen("\"format_version\": 2", "\"format_version\": 9", 1).as_bytes());
+    s.write("study/models/index.json", index.replacen("\"format_version\": 3", "\"format_version\": 9", 1).as_bytes());
     refused(&["format 9"]);
+    s.write("study/models/index.json", index.replacen("\"format_version\": 3", "\"format_version\": 1", 1).as_bytes());
+    refused(&["earlier version", "format 1", "chestnut compare study"]);
     s.write("study/models/index.json", index.replacen("seeded (not trained)", "other weights", 1).as_bytes());
     refused(&[NET, "embed and compare again"]);
     s.write("study/models/index.json", index.as_bytes());
@@ -288,6 +322,14 @@ fn what_has_changed_since_is_refused() {
     refused(&["recipe", "chestnut compare study"]);
     s.write("study/study.toml", settings.as_bytes());
     predict(&s, "phantom/images", &["--out", "new.csv"]).ends(0);
+
+    // A corrected label makes other models of the same images.
+    let mut lines = s.label_lines();
+    let flipped = if lines[1].split(',').nth(5) == Some("1") { "0" } else { "1" };
+    lines[1] = with_cell(&lines[1], 5, flipped);
+    s.write("corrected.csv", lines.join("\n").as_bytes());
+    s.ingest("corrected.csv", "study").ends(0);
+    refused(&["labels have changed", "chestnut compare study"]);
 }
 
 #[test]
@@ -301,4 +343,7 @@ fn the_demos_study_predicts() {
         (json["source"].as_str(), json["networks"].as_array().map(Vec::len)),
         (Some("chestnut-densenet121"), Some(1))
     );
+    // A smaller one in the same folder is whole: nothing of the larger one is refused, and nothing used.
+    s.chestnut(&["demo", "-o", "demo", "-n", "16"]).ends(0);
+    assert_eq!(s.table("demo/cohort.csv").len(), 1 + 16);
 }

@@ -162,6 +162,14 @@ fn the_papers_protocol_stands_apart_and_is_marked() {
     assert_eq!(approaches(&tables[1]), ["Stacking", "Embeddings + DT", "Embeddings + RF", "Embeddings + XRT"]);
     assert_eq!(approaches(&tables[2]), ["Fine-tuned head"]);
 
+    // They belong to this comparison and go with it; somebody's own file stays.
+    s.write("study/as_published/mine.txt", b"mine");
+    s.chestnut(&["compare", "study", "--net", NETS, "--quick"]).ends(0);
+    for name in ["metrics.json", "tables.md", "tables/table6.csv", "predictions_table5.csv", "split_table7.csv"] {
+        assert!(!s.has(&format!("study/as_published/{name}")), "{name}");
+    }
+    assert!(s.has("study/as_published/mine.txt"));
+
     // A network without outputs has no Table 5, and none of an earlier run is left.
     s.chestnut(&["embed", "study", "--net", NET]).ends(0);
     s.chestnut(&["compare", "study", "--net", NET, "--quick", "--as-published"]).ends(0);

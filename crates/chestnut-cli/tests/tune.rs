@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{NET, Scratch};
+use common::{NET, Scratch, with_cell};
 
 const GRID: &str = "learner = \"random-forest\"\ntrees = [3, 9]\nmax_depth = [2, 5]\nmin_samples_split = [2]\n\
                     min_samples_leaf = [1, 2]\ncriterion = [\"gini\"]\nmax_features = [\"sqrt\"]\nbootstrap = [false]\n";
@@ -62,6 +62,41 @@ fn all_networks_side_by_side_are_one_more_input() {
     s.chestnut(&[&tune[..], &["--concat"]].concat()).ends(0).says(&["Concatenated"]);
     assert!(s.has("study/tables/tune_Concatenated_RF.csv"));
     s.chestnut(&tuned).ends(0);
+
+    // Searches add up: another learner's, and then one network's alone, take nothing away.
+    s.write("xrt.toml", GRID.replace("random-forest", "extra-trees").as_bytes());
+    let xrt = ["tune", "study", "--grid", "xrt.toml", "--folds", "3"];
+    s.chestnut(&[&xrt[..], &["--concat"]].concat()).ends(0);
+    s.chestnut(&[&xrt[..], &["--net", "seeded:xception"]].concat()).ends(0);
+    s.chestnut(&[&tuned[..], &["--learner", "rf,xrt"]].concat()).ends(0).says(&["RF", "XRT"]);
+    assert!(s.has("study/tables/tune_Concatenated_RF.csv"));
+}
+
+/// The fold of the one patient who says anything of a label has nothing to learn it from.
+#[test]
+fn a_label_known_in_one_patient_is_counted_and_stops_nothing() {
+    let s = Scratch::new();
+    s.chestnut(&["phantom", "-n", "60", "--size", "96", "-o", "phantom"]).ends(0);
+    s.write("grid.toml", GRID.as_bytes());
+    let lines = s.label_lines();
+    // The last column is Device. The patient may fall into the test part, and the label is left out then.
+    for kept in 1..lines.len() {
+        let blank =
+            |(i, line): (usize, &String)| if i == 0 || i == kept { line.clone() } else { with_cell(line, 11, "") };
+        let table: Vec<String> = lines.iter().enumerate().map(blank).collect();
+        s.write("labels.csv", table.join("\n").as_bytes());
+        s.ingest("labels.csv", "study").ends(0);
+        s.chestnut(&["embed", "study", "--net", NET]).ends(0);
+        s.chestnut(&["tune", "study", "--grid", "grid.toml", "--folds", "3"]).ends(0);
+        let table = s.table("study/tables/tune_seeded-densenet121_RF.csv");
+        let Some(device) = table[0].iter().position(|c| c == "Device") else { continue };
+        let counted = table[0].iter().position(|c| c == "not_estimable").expect("a column");
+        for row in &table[1..] {
+            assert!(row[device].is_empty() && row[counted].parse::<usize>().expect("a number") >= 3, "{row:?}");
+        }
+        return;
+    }
+    panic!("Device was known in no training part");
 }
 
 #[test]

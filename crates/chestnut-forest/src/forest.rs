@@ -27,6 +27,9 @@ pub enum ForestError {
     /// A model file that does not hold together.
     #[error("the forest file is damaged: {0}")]
     Damaged(String),
+    /// A grid of settings that cannot be searched.
+    #[error("the grid cannot be searched: {0}")]
+    Grid(String),
 }
 
 /// A fitted decision tree, random forest or extra trees; one model for all labels (protocol 6.1).

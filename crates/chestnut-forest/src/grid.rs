@@ -16,6 +16,11 @@ use serde::{Deserialize, Serialize};
 const TOGETHER: usize = 16;
 /// Most settings of a grid.
 pub const MAX_SETTINGS: usize = 1_000_000;
+/// What a grid's file holds, for messages.
+const FORM: &str = "a grid has a learner (\"decision-tree\", \"random-forest\" or \"extra-trees\"), lists of numbers \
+                    (trees, max_depth, min_samples_split, min_samples_leaf), the lists criterion (of \"gini\", \
+                    \"entropy\"), max_features (of \"sqrt\", \"log2\", \"all\", { count = 12 }) and bootstrap (of \
+                    true, false), and may have class_weight (\"none\" or \"balanced\")";
 
 /// Values to try for each setting; every combination is evaluated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,9 +69,9 @@ impl Grid {
     /// Reads a grid of one's own from TOML, in the form of the fields of this struct.
     ///
     /// # Errors
-    /// A text that names the line at fault.
+    /// [`ForestError::Grid`] that names the line at fault and what is allowed.
     pub fn from_toml(text: &str) -> Result<Self, ForestError> {
-        toml::from_str(text).map_err(|e| ForestError::Damaged(e.to_string()))
+        toml::from_str(text).map_err(|e| ForestError::Grid(format!("{}; {FORM}", e.to_string().trim_end())))
     }
 
     /// The settings that must be grown; each contains all depths, splits and numbers of trees.
@@ -139,8 +144,9 @@ impl Grid {
     /// [`ForestError`] for an empty or too large grid, an impossible setting, or tables that do not match.
     pub fn check(&self, features: &Features, labels: &Labels) -> Result<(), ForestError> {
         if self.is_empty() || self.len() > MAX_SETTINGS {
-            let what = format!("a grid of {} settings; between 1 and {MAX_SETTINGS} are possible", self.len());
-            return Err(ForestError::Damaged(what));
+            let made = self.len();
+            let what = format!("its lists make {made} settings; between 1 and {MAX_SETTINGS} are possible");
+            return Err(ForestError::Grid(what));
         }
         for growth in self.growths(0) {
             self.nested(&growth).iter().try_for_each(|p| p.check(features.width()))?;
@@ -166,7 +172,7 @@ pub struct Fold {
     pub test: Vec<usize>,
 }
 
-/// AUC per nested setting and label on one fold; `None` where the judged rows hold one class only.
+/// AUC per nested setting and label on one fold; `None` where the learned or the judged rows hold one class only.
 pub type FoldScores = Vec<Vec<Option<f64>>>;
 
 /// Votes for the judged rows of a fold, added up tree by tree: `[row][depth and split][output]`.
@@ -251,10 +257,12 @@ pub fn nested_predictions(
 
 /// Scores of every setting nested in `growth` on one fold: one resumable piece of a grid search.
 ///
-/// The memory of such a piece is stated at the head of the crate. Run no more of them at once than there are threads.
+/// A label without any known value among the fold's training rows is left out of its trees, whose votes for the other
+/// labels are then those of a forest fitted without it. The memory of such a piece is stated at the head of the crate. Run
+/// no more of them at once than there are threads.
 ///
 /// # Errors
-/// As [`crate::Forest::fit`].
+/// As [`crate::Forest::fit`], but for labels without a known value.
 pub fn score_growth(
     features: &Features,
     labels: &Labels,
@@ -262,9 +270,24 @@ pub fn score_growth(
     grid: &Grid,
     growth: &Params,
 ) -> Result<FoldScores, ForestError> {
+    let outputs = labels.outputs();
+    let has = |k: usize, class: bool| fold.train.iter().any(|&r| labels.get(r, k) == Some(class));
+    let seen: Vec<[bool; 2]> = (0..outputs).map(|k| [has(k, false), has(k, true)]).collect();
+    let known: Vec<usize> = (0..outputs).filter(|&k| seen[k] != [false, false]).collect();
+    if known.is_empty() {
+        return Ok(vec![vec![None; outputs]; grid.nested(growth).len()]);
+    }
+    let learned = labels.columns(&known);
     let mut scores = FoldScores::new();
-    vote(features, labels, fold, grid, growth, |votes, trees| {
-        let score = |stop| label_aucs(&votes.probabilities(stop, trees), labels, &fold.test);
+    vote(features, &learned, fold, grid, growth, |votes, trees| {
+        let score = |stop| {
+            let mut aucs = vec![None; outputs];
+            for (&k, auc) in known.iter().zip(label_aucs(&votes.probabilities(stop, trees), &learned, &fold.test)) {
+                // Of one class alone a forest has nothing to say: its AUC would be 0.5, and no estimate.
+                aucs[k] = auc.filter(|_| seen[k] == [true, true]);
+            }
+            aucs
+        };
         scores.par_extend((0..votes.stops).into_par_iter().map(score));
     })?;
     Ok(scores)
@@ -294,7 +317,8 @@ pub struct GridRow {
     pub sd: f64,
     /// Mean AUC of each label over the folds in which it was estimable.
     pub labels: Vec<Option<f64>>,
-    /// Folds in which a label had one class only, summed over labels; never scored as 0.5.
+    /// Folds in which a label had one class only, to learn from or to be judged by, summed over labels; never scored as
+    /// 0.5.
     pub not_estimable: usize,
 }
 

@@ -225,7 +225,14 @@ impl Labels {
     /// One label alone, for learners with one output.
     #[must_use]
     pub fn single(&self, output: usize) -> Self {
-        let bit = |bits: &Vec<u32>| bits.iter().map(|b| b >> output & 1).collect();
-        Self { positive: bit(&self.positive), known: bit(&self.known), outputs: 1 }
+        self.columns(&[output])
+    }
+
+    /// The labels named by `outputs`, in that order.
+    #[must_use]
+    pub fn columns(&self, outputs: &[usize]) -> Self {
+        let pick = |bits: u32| outputs.iter().enumerate().fold(0_u32, |b, (to, &k)| b | ((bits >> k & 1) << to));
+        let all = |rows: &[u32]| -> Vec<u32> { rows.iter().copied().map(pick).collect() };
+        Self { positive: all(&self.positive), known: all(&self.known), outputs: outputs.len() }
     }
 }

@@ -4,9 +4,10 @@
 
 use chestnut_forest::{
     ClassWeight, Criterion, Features, Fold, Forest, Grid, Labels, Learner, MAX_ROWS, MaxFeatures, Params, grid_search,
-    nested_predictions,
+    nested_predictions, score_growth,
 };
 use chestnut_stats::random::Stream;
+use chestnut_stats::roc;
 
 /// Rows with a few informative features and `outputs` labels; some labels unknown if `blanks`.
 fn table(rows: usize, width: usize, outputs: usize, blanks: bool, seed: u64) -> (Features, Labels) {
@@ -170,4 +171,63 @@ fn grid_search_ranks_and_breaks_ties_simply() {
     for w in rows.windows(2).filter(|w| w[0].mean == w[1].mean) {
         assert!((w[0].params.trees, w[0].params.max_depth) <= (w[1].params.trees, w[1].params.max_depth));
     }
+}
+
+/// Label 1 is known in the first six rows only, label 2 positive in the first four only: without them nothing can be
+/// learned of either, and among the others nothing can be judged.
+#[test]
+fn a_label_that_a_fold_cannot_learn_is_left_out_there_and_counted() {
+    let (features, drawn) = table(60, 12, 1, false, 5);
+    let two: Vec<Option<bool>> = (0..60).flat_map(|r| [drawn.get(r, 0), Some(r < 4)]).collect();
+    let three: Vec<Option<bool>> =
+        two.chunks(2).enumerate().flat_map(|(r, row)| [row[0], (r < 6).then_some(r % 2 == 0), row[1]]).collect();
+    let (two, three) = (Labels::new(&two, 2).expect("whole"), Labels::new(&three, 3).expect("whole"));
+    assert_eq!(three.columns(&[0, 2]), two);
+    let (head, tail): (Vec<usize>, Vec<usize>) = ((0..20).collect(), (20..60).collect());
+    let folds = [Fold { train: tail.clone(), test: head.clone() }, Fold { train: head, test: tail }];
+    for learner in [Learner::RandomForest, Learner::ExtraTrees] {
+        let mut grid = Grid::paper(learner);
+        (grid.trees, grid.criterion) = (vec![3, 8], vec![Criterion::Gini]);
+        for growth in grid.growths(4) {
+            let scores = score_growth(&features, &three, &folds[0], &grid, &growth).expect("grows");
+            let train = &folds[0].train;
+            for (params, aucs) in grid.nested(&growth).iter().zip(&scores) {
+                let alone = Forest::fit(&features.select(train), &two.select(train), params).expect("fits");
+                let p = alone.predict(&features.select(&folds[0].test)).expect("predicts");
+                let (p, truth): (Vec<f64>, Vec<bool>) =
+                    folds[0].test.iter().map(|&r| (p[r * 2], drawn.get(r, 0) == Some(true))).unzip();
+                let expected = roc::auc(&p, &truth).expect("both classes");
+                assert_eq!(aucs[0].map(f64::to_bits), Some(expected.to_bits()), "{params}");
+                // Both classes of either are there to be judged; 0.5 would be no estimate.
+                assert!(aucs[1..].iter().all(Option::is_none), "{params}");
+            }
+        }
+        let rows = grid_search(&features, &three, &folds, &grid, 4).expect("searches");
+        assert_eq!(rows.len(), grid.len());
+        assert!(rows.iter().all(|r| r.not_estimable == 4 && r.labels[1..].iter().all(Option::is_none)));
+        assert!(rows.iter().all(|r| r.labels[0] == Some(r.mean)));
+    }
+    // A fold that knows nothing of any label scores nothing.
+    let only = three.columns(&[1]);
+    let growth = &Grid::paper(Learner::RandomForest).growths(0)[0];
+    let scores = score_growth(&features, &only, &folds[0], &Grid::paper(Learner::RandomForest), growth);
+    assert!(scores.expect("nothing to grow").iter().flatten().all(Option::is_none));
+}
+
+#[test]
+fn a_grid_that_cannot_be_searched_says_what_is_allowed() {
+    let good = "learner = \"extra-trees\"\ntrees = [5]\nmax_depth = [3]\nmin_samples_split = [2]\n\
+                min_samples_leaf = [1]\ncriterion = [\"entropy\"]\nmax_features = [\"sqrt\", { count = 12 }]\n\
+                bootstrap = [true, false]\nclass_weight = \"balanced\"\n";
+    let grid = Grid::from_toml(good).expect("all that the message names");
+    assert_eq!((grid.len(), grid.max_features[1]), (4, MaxFeatures::Count(12)));
+    for (from, to) in [("trees = [5]", "trees = [5"), ("extra-trees", "xrt"), ("criterion", "criterium")] {
+        let message = Grid::from_toml(&good.replace(from, to)).expect_err("no grid").to_string();
+        assert!(message.starts_with("the grid cannot be searched") && message.contains("decision-tree"), "{message}");
+        assert!(message.contains("line ") && !message.contains("forest file"), "{message}");
+    }
+    let (features, labels) = table(20, 4, 1, false, 0);
+    let empty = Grid { trees: Vec::new(), ..Grid::paper(Learner::RandomForest) };
+    let message = empty.check(&features, &labels).expect_err("nothing to try").to_string();
+    assert!(message.starts_with("the grid") && message.contains("0 settings"), "{message}");
 }

@@ -5,6 +5,7 @@ mod beyond;
 mod checks;
 pub(crate) mod concat;
 mod describe;
+mod first;
 mod models;
 mod outputs;
 mod published;
@@ -20,7 +21,8 @@ pub(crate) use checks::{not_taught_here, untrained};
 use approaches::{FOLDS, Material};
 use beyond::beyond;
 use checks::Reasons;
-use describe::{describe, predictions_csv};
+use describe::describe;
+use first::First;
 use outputs::{possible, source_map};
 
 use crate::cohort::split::Item;
@@ -65,7 +67,8 @@ pub struct CompareOptions {
     pub learning_draws: usize,
     /// Whether thresholds, calibration and differences are worked out, which takes five more fits of everything.
     pub details: bool,
-    /// Settings that replace a learner's for a network, as `tune` chose them on the first split's training patients.
+    /// Settings that replace a learner's for a network, as `tune` chose them on the first split's training patients;
+    /// refused if it chose them on others, or on other embeddings or labels.
     pub tuned: Option<TunedSettings>,
     /// Whether the first split's models are kept for `predict`, which takes one more fit of everything.
     pub models: bool,
@@ -102,16 +105,13 @@ impl CompareOptions {
 }
 
 impl CompareOptions {
-    /// The settings of a learner for one network, or for all of them concatenated.
-    fn learner(&self, name: &str, learner: &Learner, training: &str) -> Result<Learner> {
+    /// The settings of a learner for one network, or for all of them concatenated. Whether tuned ones fit what they are
+    /// used on is for [`checks::tuned`].
+    fn learner(&self, name: &str, learner: &Learner) -> Result<Learner> {
         let (Some(tuned), Learner::Trees(params)) = (&self.tuned, learner) else { return Ok(learner.clone()) };
-        let short = learner.short();
         match tuned.get(&(name.to_owned(), params.learner)) {
-            Some((params, on)) if on == training => Ok(Learner::Trees(params.clone())),
-            Some(_) => Err(Error::Request(format!(
-                "{short} for {name} was tuned on other training patients (cohort, seed or split have changed since); run `chestnut tune` again"
-            ))),
-            None => Err(Error::Request(format!("{short} was not tuned for {name}; run `chestnut tune` for it"))),
+            Some(found) => Ok(Learner::Trees(found.best.params.clone())),
+            None => Err(Error::Request(format!("{} was not tuned for {name}", learner.short()))),
         }
     }
 }
@@ -123,12 +123,13 @@ impl CompareOptions {
             return vec![approach.describe()];
         };
         let names = networks.iter().map(|n| n.name.as_str()).chain(self.concat.then_some(concat::CONCATENATED));
-        let line = |n: &str| Some(format!("{n}, tuned: {}", tuned.get(&(n.to_owned(), p.learner))?.0));
+        let line = |n: &str| Some(format!("{n}, tuned: {}", tuned.get(&(n.to_owned(), p.learner))?.best.params));
         names.filter_map(line).collect()
     }
 }
 
-/// Runs the comparison and writes split.csv and predictions.csv; the report is the caller's next step.
+/// Runs the comparison. Then, and not before, removes the results of an earlier one and writes models, split.csv and
+/// predictions.csv; the report is the caller's next step.
 ///
 /// `progress` is called with (done, total) fitted models.
 ///
@@ -174,7 +175,6 @@ pub fn compare(
     progress(0, total);
 
     let (mut first, mut all) = (None, BTreeMap::new());
-    let mut marks = Vec::new();
     for repeat in 0..options.repeats {
         let parts = parts(cohort, settings, repeat)?;
         let rows = Rows { train: parts.train, validation: parts.validation, predict: parts.test };
@@ -185,10 +185,11 @@ pub fn compare(
         }
         let source = source_map(networks, tables, &names, options);
         let (items, training) = (cohort.items(), training_hash(cohort, &development));
+        checks::tuned(&study.root, networks, tables, options, &labels, (&development, &training))?;
         let three = [&rows.train[..], &rows.validation[..], &rows.predict[..]];
         let deep = deep::load(study, networks, &depths, cohort, three, (&names, &labels))?;
         let plain = Material::new(networks, tables, &items, &labels, source.as_ref(), settings, options);
-        let material = Material { deep: &deep, training: &training, ..plain };
+        let material = Material { deep: &deep, ..plain };
         let truth = truth(&labels, &rows.predict);
         let why = Reasons {
             unknown: source.as_ref().map_or_else(Vec::new, SourceMap::unknown),
@@ -231,21 +232,28 @@ pub fn compare(
             all.entry((score.approach.clone(), score.source.clone())).or_insert_with(Vec::new).push(score.clone());
         }
         if repeat == 0 {
-            let methods: Vec<&Predictions> = results.iter().flat_map(|r| &r.test).collect();
-            study.write("split.csv", parts.split.to_csv().as_bytes())?;
-            let csv = predictions_csv(cohort, &rows.predict, &names, &methods, &truth);
-            study.write("predictions.csv", csv.as_bytes())?;
             let more = beyond(&material, cohort, &names, &rows, &results, &reasons, settings.seed)?;
-            let said = models::keep(study, cohort, &material, &names, &rows, &results, &more.calibrations, &reasons)?;
+            let (models, said) = models::keep(study, &material, &names, &rows, &results, &more.calibrations, &reasons)?;
             notes.extend(said);
-            let counts = counts(cohort, &parts.split, &rows);
-            marks = marks_of(settings.unit, &parts.split);
-            first = Some((scores, names, counts, more));
+            first = Some(First {
+                counts: counts(cohort, &parts.split, &rows),
+                marks: marks_of(settings.unit, &parts.split),
+                test: results.into_iter().flat_map(|r| r.test).collect(),
+                labels: names,
+                split: parts.split,
+                scores,
+                more,
+                models,
+                rows,
+                truth,
+            });
         }
     }
-    let Some((mut methods, labels, parts, more)) = first else {
+    let Some(mut first) = first else {
         return Err(Error::Request("nothing was compared".into()));
     };
+    notes.extend(first.write(study, cohort, networks, tables)?);
+    let First { scores: mut methods, labels, counts: parts, marks, more, .. } = first;
     for method in &mut methods {
         let key = (method.approach.clone(), method.source.clone());
         method.spread = all.get(&key).and_then(|repeats| evaluate::spread(repeats));

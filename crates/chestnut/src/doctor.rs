@@ -365,10 +365,8 @@ fn find_leftovers(folder: &Path, prefix: &str, depth: usize, seen: &mut usize, n
         let name = format!("{prefix}{own}");
         if is_leftover(&own) {
             names.push(name);
-        } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            if depth < MAX_DEPTH {
-                find_leftovers(&entry.path(), &format!("{name}/"), depth + 1, seen, names);
-            }
+        } else if depth < MAX_DEPTH && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            find_leftovers(&entry.path(), &format!("{name}/"), depth + 1, seen, names);
         }
     }
 }

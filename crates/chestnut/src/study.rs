@@ -13,7 +13,7 @@
 //! | `explain/` | explain | heat maps, their page and tables |
 //! | `manifest.json` | all | version, hashes and wall times of each stage |
 
-use crate::cohort::{BlankRules, Cohort, LabelSet, Unit};
+use crate::cohort::{BlankRules, Cohort, LabelSet, Unit, ViewFilter};
 use crate::error::{Error, Result};
 use crate::fs::write_atomic;
 use crate::image::recipe::Recipe;
@@ -36,6 +36,9 @@ const MAX_KEY_BYTES: u64 = 4096;
 pub struct Settings {
     /// Where the images lie.
     pub images: PathBuf,
+    /// Projections that are taken ([`ViewFilter::named`]): all frontal ones if absent, `any`, or this one alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<String>,
     /// Regions whose pixels are blanked before anything looks at them.
     #[serde(default, skip_serializing_if = "BlankRules::is_empty")]
     pub blank: BlankRules,
@@ -111,6 +114,12 @@ impl Study {
         );
         study.write("study.toml", text.as_bytes())?;
         Ok(study)
+    }
+
+    /// Which projections the study takes.
+    #[must_use]
+    pub fn view(&self) -> ViewFilter {
+        ViewFilter::named(self.settings.view.as_deref())
     }
 
     /// Opens an existing study.

@@ -2,7 +2,10 @@
 //!
 //! Cross-validation is grouped by patient and stratified over labels. Each (network, learner, growth, fold) is one
 //! piece of work whose scores are stored as soon as they are known, so an interrupted search goes on where it was.
-//! Test patients are never looked at.
+//! Test patients are never looked at. What is chosen is kept beside what earlier searches chose for other networks and
+//! learners (`tune/merge.rs`).
+
+mod merge;
 
 use crate::cohort::split::Item;
 use crate::cohort::{Cohort, split};
@@ -28,6 +31,9 @@ pub const MAX_TUNED_BYTES: u64 = 16 << 20;
 /// Longest AUC in a stored piece of the search, with its comma, bytes.
 const LONGEST_AUC: usize = 32;
 
+/// Part of a stored piece's name: another number where the same forests are scored in another way.
+const SCORING: u32 = 2;
+
 /// How to search.
 #[derive(Clone, Debug)]
 pub struct TuneOptions {
@@ -52,9 +58,13 @@ pub struct Tuned {
     pub settings: usize,
     /// Hash of the images that it was tuned on.
     pub training: String,
+    /// Hash of their embeddings and labels; empty in files of earlier versions, and fits nothing then.
+    #[serde(default)]
+    pub inputs: String,
 }
 
-/// Runs the search for every network and grid; writes grid tables, pictures and [`TUNED`].
+/// Runs the search for every network and grid; writes grid tables, pictures and [`TUNED`], in which earlier choices for
+/// other networks and learners stay if they still fit. Answers what this search chose.
 ///
 /// `progress` is called with (done, total) pieces of work.
 ///
@@ -88,6 +98,7 @@ pub fn tune(
     let mut all = Vec::new();
     for (network, table) in inputs {
         let features = Features::new(table.embeddings.clone(), table.width)?.select(&train);
+        let chosen_on = fingerprint(&features, &labels);
         for grid in &options.grids {
             grid.check(&features, &labels)?;
             let tick = || progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
@@ -97,14 +108,17 @@ pub fn tune(
                 let problem = "no label has both classes in any fold; nothing can be tuned".to_owned();
                 return Err(Error::Network { network: network.to_owned(), problem });
             };
-            let file = format!("{}_{}", network.replace(':', "-"), grid.learner.short());
-            study.write(&format!("tables/tune_{file}.csv"), grid_csv(&rows, &names).as_bytes())?;
-            study.write(&format!("figures/tune_{file}.svg"), picture(network, grid, &rows, &best.params).as_bytes())?;
-            let training = training_hash(cohort, &train);
-            all.push(Tuned { network: network.to_owned(), settings: rows.len(), best, training });
+            let [csv, svg] = files_of(network, grid.learner);
+            study.write(&csv, grid_csv(&rows, &names).as_bytes())?;
+            study.write(&svg, picture(network, grid, &rows, &best.params).as_bytes())?;
+            let (training, inputs) = (training_hash(cohort, &train), chosen_on.clone());
+            all.push(Tuned { network: network.to_owned(), settings: rows.len(), best, training, inputs });
         }
     }
-    let text = serde_json::to_string_pretty(&all).map_err(|e| Error::Request(e.to_string()))?;
+    let settings = merge::with_earlier(study, &all);
+    merge::remove_others(study, &settings)?;
+    let settings: Vec<&Tuned> = settings.values().collect();
+    let text = serde_json::to_string_pretty(&settings).map_err(|e| Error::Request(e.to_string()))?;
     study.write(TUNED, text.as_bytes())?;
     let facts = BTreeMap::from([
         ("folds".to_owned(), options.folds.to_string()),
@@ -115,8 +129,14 @@ pub fn tune(
     Ok(all)
 }
 
-/// Settings by network and learner, each with the hash of the images that it was tuned on.
-pub type TunedSettings = BTreeMap<(String, Learner), (Params, String)>;
+/// Table and picture of a search, below the study's folder.
+fn files_of(network: &str, learner: Learner) -> [String; 2] {
+    let name = format!("{}{}_{}", merge::PREFIX, network.replace(':', "-"), learner.short());
+    [format!("tables/{name}.csv"), format!("figures/{name}.svg")]
+}
+
+/// What was chosen, by network and learner.
+pub type TunedSettings = BTreeMap<(String, Learner), Tuned>;
 
 /// The settings chosen by [`tune`].
 ///
@@ -135,7 +155,7 @@ pub fn tuned(study: &Study) -> Result<TunedSettings> {
 /// The settings in the text of [`TUNED`]; whether they fit a table is the learner's to say.
 pub(crate) fn settings_of(text: &str) -> std::result::Result<TunedSettings, serde_json::Error> {
     let all: Vec<Tuned> = serde_json::from_str(text)?;
-    Ok(all.into_iter().map(|t| ((t.network, t.best.params.learner), (t.best.params, t.training))).collect())
+    Ok(all.into_iter().map(|t| ((t.network.clone(), t.best.params.learner), t)).collect())
 }
 
 /// Rows of the training part of the split that compare draws from the same settings.
@@ -143,7 +163,8 @@ fn training_rows(study: &Study, cohort: &Cohort) -> Result<Vec<usize>> {
     Ok(split(&cohort.items(), &plan(&study.settings.split))?.indices(cohort)?.swap_remove(0))
 }
 
-/// Names the training images, so that settings are never used where they were tuned on test patients.
+/// Names the training images, so that settings are never used where they were tuned on test patients. What their
+/// embeddings and labels are is for [`fingerprint`].
 pub(crate) fn training_hash(cohort: &Cohort, train: &[usize]) -> String {
     let mut hash = Sha256::new();
     train.iter().for_each(|&i| hash.update(format!("{}\t{}\n", cohort.images[i].id, cohort.images[i].sha256)));
@@ -204,6 +225,15 @@ pub(crate) fn scores_of(text: &str, settings: usize, labels: usize) -> Option<Fo
     (scores.len() == settings && scores.iter().all(fits)).then_some(scores)
 }
 
+/// [`Tuned::inputs`] of settings that are chosen on these rows of a table and its labels.
+///
+/// # Errors
+/// If an embedding is not finite.
+pub(crate) fn inputs_of(table: &EmbeddingTable, labels: &Labels, rows: &[usize]) -> Result<String> {
+    let features = Features::new(table.embeddings.clone(), table.width)?.select(rows);
+    Ok(fingerprint(&features, &labels.select(rows)))
+}
+
 /// Hash of everything that the scores are computed from.
 fn fingerprint(features: &Features, labels: &Labels) -> String {
     let mut hash = Sha256::new();
@@ -216,7 +246,7 @@ fn fingerprint(features: &Features, labels: &Labels) -> String {
 
 fn piece_key(inputs: &str, grid: &Grid, growth: &Params, fold: &Fold) -> String {
     let mut hash = Sha256::new();
-    hash.update(format!("{inputs} {grid:?} {growth:?} {}", env!("CARGO_PKG_VERSION")));
+    hash.update(format!("{inputs} {grid:?} {growth:?} {} {SCORING}", env!("CARGO_PKG_VERSION")));
     fold.test.iter().for_each(|&i| hash.update((i as u64).to_le_bytes()));
     crate::fs::to_hex(&hash.finalize()[..12])
 }

@@ -43,7 +43,7 @@ pub(crate) struct Compare {
     #[arg(long)]
     pub(crate) published_schedule: bool,
     /// Also make the paper's Tables 5 to 7 by its own protocol: split by image, three test sets, stacking in-sample.
-    /// They are marked and go into a folder of their own (as_published).
+    /// They are marked and go into a folder of their own (as_published), which the next comparison removes.
     #[arg(long)]
     pub(crate) as_published: bool,
     /// TOML file: which of the networks' labels each local label is the largest of [default: the paper's Table 3].

@@ -7,7 +7,7 @@ use chestnut::cohort::{IngestOptions, LabelMap, LabelSet};
 use chestnut::compare::CompareOptions;
 use chestnut::embed::EmbedOptions;
 use chestnut::evaluate::table;
-use chestnut::phantom::export::{ExportOptions, export};
+use chestnut::phantom::export::{ExportOptions, clear, export};
 use chestnut::phantom::{Hospital, PhantomConfig};
 use chestnut::study::{SplitSettings, Study};
 use chestnut_zoo::shipped;
@@ -54,6 +54,8 @@ pub(crate) fn run(a: &Demo) -> anyhow::Result<Outcome> {
     let cohort = a.output.join("phantom");
     chestnut::fs::create_writable_folder(&a.output)?;
     let _lock = super::locked(&a.output, "demo")?;
+    // Those of a larger demo would be images without labels.
+    clear(&cohort)?;
     let progress = Progress::new("drawing phantoms", "images");
     let labels = export(&config, &cohort, ExportOptions::default(), &|done, total| progress.update(done, total))?;
     progress.finish(&format!("{} images", a.images));

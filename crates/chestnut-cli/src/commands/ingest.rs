@@ -160,11 +160,7 @@ pub(crate) fn run(a: &Ingest) -> anyhow::Result<Outcome> {
         sex: a.sex.clone(),
         age: a.age.clone(),
     };
-    options.view = match a.view.as_deref() {
-        None => ViewFilter::Frontal,
-        Some(v) if v.eq_ignore_ascii_case("any") => ViewFilter::Any,
-        Some(v) => ViewFilter::Only(v.to_owned()),
-    };
+    options.view = ViewFilter::named(a.view.as_deref());
     if a.keep_copies {
         options.copies = Copies::Keep;
     }
@@ -228,6 +224,7 @@ pub(crate) fn ingest(
     let images = std::path::absolute(images).unwrap_or_else(|_| images.to_path_buf());
     let settings = Settings {
         images: images.clone(),
+        view: options.view.name().map(str::to_owned),
         blank: options.blank.clone(),
         recipe: Default::default(),
         split,

@@ -40,7 +40,7 @@ pub(crate) struct Predict {
     /// List so many similar cases of other patients per image, in a second CSV file or in the JSON.
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub(crate) similar: usize,
-    /// Take DICOM images of every projection, not only frontal ones.
+    /// Take images of every projection, not only those of the study (frontal ones, or that of `ingest --view`).
     #[arg(long)]
     pub(crate) any_view: bool,
     #[command(flatten)]

@@ -49,7 +49,11 @@ mod avx512 {
         unsafe fn multiply_add(input: __m512, weights: __m512, sum: __m512) -> __m512 {
             // SAFETY: vectors of 512 bits, all of whose bits mean something in either reading.
             unsafe {
-                _mm512_dpbf16_ps(sum, std::mem::transmute::<__m512, __m512bh>(input), std::mem::transmute(weights))
+                _mm512_dpbf16_ps(
+                    sum,
+                    std::mem::transmute::<__m512, __m512bh>(input),
+                    std::mem::transmute::<__m512, __m512bh>(weights),
+                )
             }
         }
         #[inline(always)]

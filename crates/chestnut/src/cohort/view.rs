@@ -8,6 +8,9 @@
 use super::label_set::plain;
 use super::rules::SelectionRules;
 
+/// Name of the filter that takes every image.
+const ANY: &str = "any";
+
 /// Which images pass by their projection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ViewFilter {
@@ -33,6 +36,26 @@ fn words(name: &str) -> Vec<String> {
 }
 
 impl ViewFilter {
+    /// The filter that `ingest --view` and `study.toml` name: nothing for all frontal ones, `any`, or one projection.
+    #[must_use]
+    pub fn named(name: Option<&str>) -> Self {
+        match name {
+            None => Self::Frontal,
+            Some(name) if name.eq_ignore_ascii_case(ANY) => Self::Any,
+            Some(name) => Self::Only(name.to_owned()),
+        }
+    }
+
+    /// The name by which [`ViewFilter::named`] gives it.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Frontal => None,
+            Self::Any => Some(ANY),
+            Self::Only(wanted) => Some(wanted),
+        }
+    }
+
     /// Whether an image of this projection is wanted; if not, why. `rules` know the names.
     ///
     /// # Errors
@@ -88,5 +111,8 @@ mod tests {
         assert!(ap.check(None, &rules).is_err());
         assert!(ViewFilter::Only("AP supine".to_owned()).check(Some("AP"), &rules).is_err());
         assert!(!ap.takes_other_views(&rules) && ViewFilter::Only("LL".to_owned()).takes_other_views(&rules));
+        for filter in [ViewFilter::Frontal, ViewFilter::Any, ap] {
+            assert_eq!(ViewFilter::named(filter.name()), filter);
+        }
     }
 }

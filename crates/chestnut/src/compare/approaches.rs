@@ -133,15 +133,13 @@ pub(crate) struct Material<'a> {
     pub(crate) options: &'a CompareOptions,
     /// What fine-tuned networks predicted.
     pub(crate) deep: &'a deep::DeepPredictions,
-    /// Identity of the training part, which tuned settings must have been chosen on.
-    pub(crate) training: &'a str,
 }
 
 /// What fine-tuned networks predicted where there are none.
 static NO_DEEP: deep::DeepPredictions = deep::DeepPredictions::new();
 
 impl<'a> Material<'a> {
-    /// Material without fine-tuned networks and tuned settings, both of which belong to one study's training part.
+    /// Material without fine-tuned networks, which belong to one study's training part.
     pub(crate) fn new(
         networks: &'a [Network],
         tables: &'a [EmbeddingTable],
@@ -151,7 +149,7 @@ impl<'a> Material<'a> {
         settings: &'a SplitSettings,
         options: &'a CompareOptions,
     ) -> Self {
-        Self { networks, tables, items, labels, map, settings, options, deep: &NO_DEEP, training: "" }
+        Self { networks, tables, items, labels, map, settings, options, deep: &NO_DEEP }
     }
 }
 
@@ -242,7 +240,7 @@ impl Material<'_> {
     fn embeddings(&self, learner: &Learner, development: &[usize], predict: &[usize]) -> Result<Vec<Predictions>> {
         let folds = self.choice_folds(learner, development)?;
         let fit = |(network, table): (&Network, &EmbeddingTable)| {
-            let learner = self.options.learner(&network.name, learner, self.training)?;
+            let learner = self.options.learner(&network.name, learner)?;
             let rows = (development, predict);
             let probabilities = with_known(self.labels, development, predict.len(), |labels| {
                 let found = embeddings::fit_and_predict(&network.name, table, labels, rows, &folds, &learner)?;

@@ -1,12 +1,16 @@
 //! What must hold before anything is compared, so that no table says more than was tested.
 
+use super::concat::{CONCATENATED, concatenated};
 use super::{Approach, CompareOptions, MAX_REPEATS};
 use crate::cohort::Cohort;
-use crate::embed::Network;
+use crate::embed::{EmbeddingTable, Network};
 use crate::error::{Error, Result};
 use crate::transfer::deep;
+use crate::transfer::embeddings::Learner;
+use crate::tune::inputs_of;
 use chestnut_forest::Labels;
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// Whether these options can be compared at all.
 ///
@@ -63,6 +67,55 @@ pub(crate) fn not_taught_here(networks: &[Network], cohort: &Cohort) -> Result<(
                 cohort.images.len(),
                 first.id
             ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses tuned settings that are missing, or were chosen on other patients, embeddings or labels than those that are
+/// learned from now: `rows` of `tables` and `labels`, whose images have the hash `training`. `study` is its folder.
+///
+/// # Errors
+/// [`Error::Request`] with the command that chooses them.
+pub(super) fn tuned(
+    study: &Path,
+    networks: &[Network],
+    tables: &[EmbeddingTable],
+    options: &CompareOptions,
+    labels: &Labels,
+    (rows, training): (&[usize], &str),
+) -> Result<()> {
+    let trees = |approach: &Approach| match approach {
+        Approach::Embeddings(Learner::Trees(params)) => Some(params.learner),
+        _ => None,
+    };
+    let learners: Vec<_> = options.approaches.iter().filter_map(trees).collect();
+    let Some(tuned) = options.tuned.as_ref().filter(|_| !learners.is_empty()) else { return Ok(()) };
+    let joined = (options.concat && networks.len() > 1).then(|| concatenated(tables));
+    let mut inputs: Vec<(&str, &EmbeddingTable)> = networks.iter().map(|n| n.name.as_str()).zip(tables).collect();
+    inputs.extend(joined.as_ref().map(|table| (CONCATENATED, table)));
+    for (name, table) in inputs {
+        let now = inputs_of(table, labels, rows)?;
+        for learner in &learners {
+            let short = learner.short();
+            let problem = match tuned.get(&(name.to_owned(), *learner)) {
+                None => format!("{short} was not tuned for {name}"),
+                Some(found) if found.training != training => format!(
+                    "{short} for {name} was tuned on other training patients (cohort, seed, split or the networks \
+                     beside it have changed since)"
+                ),
+                Some(found) if found.inputs != now => format!(
+                    "{short} for {name} was tuned on other embeddings or labels (network, recipe, way of embedding or \
+                     labels have changed since)"
+                ),
+                Some(_) => continue,
+            };
+            let names: Vec<&str> = networks.iter().map(|n| n.name.as_str()).collect();
+            let (study, names, short) = (study.display(), names.join(","), short.to_lowercase());
+            let concat = if joined.is_some() { " --concat" } else { "" };
+            return Err(Error::Request(format!(
+                "{problem}; run `chestnut tune {study} --net {names} --learner {short}{concat}`"
+            )));
         }
     }
     Ok(())

@@ -31,7 +31,7 @@ impl Material<'_> {
         development: &[usize],
         predict: &[usize],
     ) -> Result<Predictions> {
-        let learner = self.options.learner(CONCATENATED, learner, self.training)?;
+        let learner = self.options.learner(CONCATENATED, learner)?;
         let folds = self.choice_folds(&learner, development)?;
         let table = concatenated(self.tables);
         let probabilities = with_known(self.labels, development, predict.len(), |labels| {

@@ -8,12 +8,11 @@
 
 use super::Fitted;
 use super::approaches::{Approach, Material, Rows};
-use crate::cohort::Cohort;
 use crate::embed::{EmbeddingTable, Network, unlike_plain};
 use crate::error::Result;
 use crate::evaluate::calibrate::LabelCalibration;
 use crate::predict::Reads;
-use crate::predict::store::{self, Kept, probabilities};
+use crate::predict::store::{Kept, probabilities};
 use crate::study::Study;
 use crate::transfer::embeddings::{self, Learner};
 use crate::transfer::{Predictions, fine_tune, source, stacking};
@@ -26,27 +25,24 @@ use std::collections::BTreeMap;
 /// order.
 const SAME: f64 = 1e-9;
 
-/// Keeps the models of every approach that has some; `calibrations` by the name of the approach. Answers what people
-/// should know.
-#[allow(clippy::too_many_arguments, reason = "everything that the models belong to")]
+/// The models of every approach that has some, none if they are not to be kept, and what people should know of that;
+/// `calibrations` by the name of the approach. Nothing is written yet.
 pub(super) fn keep<'r>(
     study: &Study,
-    cohort: &Cohort,
     material: &Material<'_>,
     names: &[String],
     rows: &Rows,
     results: &[Fitted],
     calibrations: &BTreeMap<String, Vec<LabelCalibration>>,
     reasons: &impl Fn(&Approach) -> &'r Vec<Option<String>>,
-) -> Result<Vec<String>> {
+) -> Result<(Vec<Kept>, Vec<String>)> {
     if !material.options.models {
-        store::remove(study)?;
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
     if let Some((network, option)) = unlike_plain(study, material.networks) {
-        store::remove(study)?;
         let name = &network.name;
-        return Ok(vec![format!("no models are kept for predict: embeddings of {name} were made with --{option}")]);
+        let said = format!("no models are kept for predict: embeddings of {name} were made with --{option}");
+        return Ok((Vec::new(), vec![said]));
     }
     let (mut kept, mut said) = (Vec::new(), Vec::new());
     for fitted in results {
@@ -73,9 +69,7 @@ pub(super) fn keep<'r>(
         });
     }
     kept.sort_by_key(rank);
-    let large = store::write(study, cohort, material.networks, material.tables, names, &rows.development(), kept)?;
-    said.extend(large);
-    Ok(said)
+    Ok((kept, said))
 }
 
 /// The paper's winner is what predict uses unless another is asked for, and the baseline, which has learned nothing here,
@@ -113,7 +107,7 @@ impl Material<'_> {
             Approach::Embeddings(learner) => {
                 let folds = self.choice_folds(learner, &development)?;
                 let fit = |(network, table): (&Network, &EmbeddingTable)| -> Result<Option<Model>> {
-                    let learner = self.options.learner(&network.name, learner, self.training)?;
+                    let learner = self.options.learner(&network.name, learner)?;
                     let features = Features::new(table.embeddings.clone(), table.width)?;
                     Ok(embeddings::fit(&features, self.labels, &development, &folds, &learner)?.into_model())
                 };

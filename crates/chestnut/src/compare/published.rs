@@ -163,6 +163,22 @@ impl Files {
     }
 }
 
+/// Removes the files of an earlier run: they do not belong to the comparison that is written now.
+///
+/// # Errors
+/// Any I/O error, naming the file.
+pub(super) fn forget(study: &Study) -> Result<()> {
+    let tables = protocols(0).into_iter().map(|protocol| Files::of(protocol.name));
+    let others = ["metrics.json", "tables.md", "index.html"].map(|name| format!("{FOLDER}/{name}"));
+    let mut names = tables.flat_map(|files| [files.table, files.predictions, files.split]).chain(others);
+    names.try_for_each(|name| remove(study, &name))?;
+    // Folders with somebody's own files in them stay.
+    for folder in [format!("{FOLDER}/tables"), FOLDER.to_owned()] {
+        let _ = std::fs::remove_dir(study.path(&folder));
+    }
+    Ok(())
+}
+
 fn remove(study: &Study, name: &str) -> Result<()> {
     let path = study.path(name);
     if path.is_file() { std::fs::remove_file(&path).map_err(Error::io(&path)) } else { Ok(()) }

@@ -3,7 +3,12 @@
 use super::outputs::unbound;
 use super::*;
 use crate::cohort::tests::image;
-use crate::cohort::{Label, LabelSet};
+use crate::cohort::{IngestOptions, Label, LabelSet, ingest};
+use crate::phantom::PhantomConfig;
+use crate::phantom::export::{ExportOptions, export};
+use crate::study::Settings;
+use crate::tune::{Tuned, inputs_of};
+use chestnut_forest::GridRow;
 use chestnut_stats::random::Stream;
 use chestnut_stats::{Clusters, Interval, roc};
 use std::path::Path;
@@ -308,6 +313,81 @@ fn a_network_is_not_compared_where_it_was_taught() {
     made.networks[0].record.notes.push(format!("{}0f0f", deep::TAUGHT_UNLISTED));
     let error = not_taught_here(&made.networks, &made.cohort).expect_err("nobody can tell").to_string();
     assert!(error.contains("run finetune again"), "{error}");
+}
+
+/// A run of many splits may be interrupted for hours: until its end the comparison before it is what the study holds.
+#[test]
+fn nothing_is_written_before_all_splits_are_worked_out() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = PhantomConfig { images: 16, size: 64, ..PhantomConfig::default() };
+    let labels = export(&config, folder.path(), ExportOptions::default(), &|_, _| {}).expect("drawn");
+    let (images, set) = (folder.path().join("images"), LabelSet::hum_cxr());
+    let cohort = ingest(&images, &labels, &IngestOptions::new(set.clone()), &|_| {}).expect("read");
+    let settings = Settings {
+        images,
+        view: None,
+        blank: Default::default(),
+        recipe: Default::default(),
+        split: SplitSettings::default(),
+        labels: set,
+    };
+    let study = Study::create(&folder.path().join("study"), settings).expect("made");
+    study.write_cohort(&cohort).expect("written");
+    let (store, networks) = (Path::new(""), [Network::find(Path::new(""), "seeded:densenet121").expect("a formula")]);
+    embed::embed(&study, &cohort, store, &networks[0], &|_, _| {}).expect("embedded");
+
+    let before = ["metrics.json", "report/index.html", "tables/auc.csv", "figures/roc-best.svg", "figures/mine.svg"];
+    before.iter().for_each(|name| study.write(name, b"of before").expect("written"));
+    let after = ["models/index.json", "split.csv", "predictions.csv"];
+    let there = |name: &&str| study.path(name).is_file();
+    let watch = |done: usize, total: usize| {
+        assert!(before.iter().all(there) && !after.iter().any(there), "{done} of {total} fits are done");
+    };
+    let forest = Learner::Trees(Params { trees: 5, ..Params::random_forest(0) });
+    let approaches = vec![Approach::Embeddings(forest)];
+    let options = CompareOptions { repeats: 3, details: false, approaches, ..CompareOptions::new(0) };
+    compare(&study, &cohort, &networks, &options, &watch).expect("compared");
+    assert!(after.iter().all(there));
+    assert_eq!(before.map(|name| there(&name)), [false, false, false, false, true], "what is not compare's stays");
+}
+
+#[test]
+fn tuned_settings_must_fit_what_is_learned_from() {
+    let made = made(40, 1, &|patient, k| if (patient + k).is_multiple_of(3) { '+' } else { '-' });
+    let (cohort, networks, tables) = (&made.cohort, &made.networks[..], &made.tables[..]);
+    let rows: Vec<usize> = (0..30).collect();
+    let (_, labels) = label_table(cohort, &rows).expect("all are known");
+    let training = training_hash(cohort, &rows);
+    let best = GridRow { params: Params::random_forest(0), mean: 0.5, sd: 0.0, labels: Vec::new(), not_estimable: 0 };
+    let chosen = |(network, table): (&Network, &EmbeddingTable)| {
+        let inputs = inputs_of(table, &labels, &rows).expect("finite");
+        let (network, training) = (network.name.clone(), training.clone());
+        ((network.clone(), best.params.learner), Tuned { network, best: best.clone(), settings: 1, training, inputs })
+    };
+    let tuned: TunedSettings = networks.iter().zip(tables).map(chosen).collect();
+    let options = CompareOptions { tuned: Some(tuned), ..CompareOptions::new(0) };
+    let check = |tables: &[EmbeddingTable], options: &CompareOptions, labels: &Labels, training: &str| {
+        let found = checks::tuned(Path::new("study"), networks, tables, options, labels, (&rows, training));
+        found.map_or_else(|e| e.to_string(), |()| "fits".to_owned())
+    };
+    assert_eq!(check(tables, &options, &labels, &training), "fits");
+    let mut moved = made.tables.clone();
+    moved[1].embeddings[35 * WIDTH] += 1.0;
+    assert_eq!(check(&moved, &options, &labels, &training), "fits", "nobody learns from a test image");
+    moved[1].embeddings[3 * WIDTH] += 1.0;
+    let message = check(&moved, &options, &labels, &training);
+    assert!(message.contains("RF for seeded:vgg16+chexpert was tuned on other embeddings or labels"), "{message}");
+    let way_out = "`chestnut tune study --net seeded:densenet121+chexpert,seeded:vgg16+chexpert --learner rf`";
+    assert!(message.ends_with(way_out), "{message}");
+
+    let mut corrected = cohort.clone();
+    corrected.images[3].labels[0] = Label::Unknown;
+    let (_, other) = label_table(&corrected, &rows).expect("most are known");
+    assert!(check(tables, &options, &other, &training).contains("other embeddings or labels"));
+    assert!(check(tables, &options, &labels, "other").contains("other training patients"));
+    let message = check(tables, &CompareOptions { concat: true, ..options.clone() }, &labels, &training);
+    assert!(message.contains("not tuned for Concatenated") && message.contains("--concat"), "{message}");
+    assert_eq!(check(&moved, &CompareOptions::new(0), &labels, "other"), "fits", "nothing tuned is used");
 }
 
 #[test]

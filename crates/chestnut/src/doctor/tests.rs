@@ -19,6 +19,7 @@ fn study(root: &Path) -> Study {
     }
     let settings = Settings {
         images,
+        view: None,
         blank: Default::default(),
         recipe: Default::default(),
         split: Default::default(),

@@ -28,6 +28,17 @@ const BATCH: usize = 32;
 const INCOMPLETE: &str = "incomplete ";
 /// Metadata key of the labels whose probabilities were multiplied by their parents'; absent if none were.
 const CONDITIONAL: &str = "chestnut.conditional";
+/// Metadata keys of what else than images goes into a shard's key, in the words of messages. The version is last: where
+/// something else has changed as well, that says more.
+const MADE_WITH: [(&str, &str); 7] = [
+    ("chestnut.weights_sha256", "other weights"),
+    ("chestnut.recipe_hash", "another recipe"),
+    ("chestnut.standardisation", "another standardisation"),
+    ("chestnut.labels", "other names of the network's outputs"),
+    (CONDITIONAL, "other conditions of the network's outputs"),
+    ("chestnut.blank", "other blanked regions"),
+    ("chestnut.version", "another version of chestnut"),
+];
 /// Prefix of a network whose weights are a formula, for trying the chain without any file.
 pub const SEEDED: &str = "seeded:";
 /// Suffix of a seeded network that ends in CheXpert's 14 outputs, its head a formula too: `seeded:vgg16+chexpert`.
@@ -406,14 +417,8 @@ pub fn load(study: &Study, cohort: &Cohort, network: &Network) -> Result<Embeddi
         }
         let mut metadata = plain.clone();
         metadata.extend(differences);
-        let stale = ["chestnut.weights_sha256", "chestnut.recipe_hash", "chestnut.standardisation", CONDITIONAL]
-            .into_iter()
-            .find(|k| found.get(*k) != metadata.get(*k));
-        if let Some(what) = stale {
-            let problem = format!(
-                "was made with another {}; run `{command}` again",
-                what.trim_start_matches("chestnut.").trim_end_matches("_hash").replace('_', " ")
-            );
+        if let Some((_, what)) = MADE_WITH.iter().find(|(key, _)| found.get(*key) != metadata.get(*key)) {
+            let problem = format!("was made with {what}; run `{command}` again");
             return Err(Error::File { path, problem });
         }
         // A shard whose images were not all readable holds the others, in the same order.
@@ -435,6 +440,49 @@ pub fn load(study: &Study, cohort: &Cohort, network: &Network) -> Result<Embeddi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cohort::LabelSet;
+    use crate::cohort::tests::image;
+    use crate::study::Settings;
+
+    /// A message that blames the images sends people to the wrong place.
+    #[test]
+    fn what_makes_a_shard_stale_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let settings = Settings {
+            images: folder.path().to_path_buf(),
+            view: None,
+            blank: BlankRules::default(),
+            recipe: Recipe::default(),
+            split: Default::default(),
+            labels: LabelSet::new("s", &["A"]),
+        };
+        let study = Study { root: folder.path().to_path_buf(), settings };
+        let images = vec![image("a.png", "P1", "+")];
+        let ids = [("a.png", images[0].sha256.as_str())];
+        let network = Network::find(Path::new("none"), "seeded:vgg16+chexpert").expect("a formula");
+        let recipe = Recipe { size: network.record.input_size, ..Recipe::default() };
+        let now = metadata(&network, &recipe, &study.settings.blank);
+        let mut table = EmbeddingTable::default();
+        table.push("a.png", &[1.0, 2.0], &[0.5; 14]);
+        let path = study.path(&network.folder()).join(shard_name(0));
+        crate::fs::create_writable_folder(&study.path(&network.folder())).expect("a folder");
+        let cohort = Cohort { label_names: vec!["A".to_owned()], images: images.clone(), ..Cohort::default() };
+        let loaded = |made: &BTreeMap<String, String>| {
+            shard::write(&path, &table, made, &shard_key(made, &ids)).expect("written");
+            load(&study, &cohort, &network).map(|found| found.ids).map_err(|e| e.to_string())
+        };
+        assert_eq!(loaded(&now), Ok(vec!["a.png".to_owned()]));
+        for (key, words) in MADE_WITH {
+            let mut before = now.clone();
+            before.insert(key.to_owned(), "of before".to_owned());
+            let message = loaded(&before).expect_err("stale");
+            assert!(message.contains(words) && message.contains("chestnut embed"), "{key}: {message}");
+        }
+        // What else is in the key follows from these.
+        let follows = ["chestnut.network", "chestnut.architecture", "chestnut.recipe"];
+        let named = |key: &str| follows.contains(&key) || MADE_WITH.iter().any(|(k, _)| *k == key);
+        assert!(now.keys().all(|key| named(key)), "{now:?}");
+    }
 
     #[test]
     fn conditional_outputs_become_products_along_their_paths() {

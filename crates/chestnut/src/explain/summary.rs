@@ -137,7 +137,7 @@ impl Summary {
     }
 }
 
-/// Of images, patients and labels; compare's own hashes leave labels to the tables.
+/// Of images, patients and labels, and of all else that cohort.csv says.
 fn hash(cohort: &Cohort) -> String {
     sha256(cohort.to_csv().as_bytes())
 }

@@ -6,6 +6,7 @@ use crate::fs::write_atomic;
 use crate::image::contact_sheet::{encode_png8, encode_png16};
 use crate::image::dicom::{DicomImage, Photometric, Samples, WriteSyntax, write_dicom};
 use rayon::prelude::*;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -19,10 +20,10 @@ pub struct ExportOptions {
 }
 
 /// Renders the cohort of `config` into `folder`: `images/`, `labels.csv`, and `masks/` if asked. Files that exist are
-/// written again; nothing else is touched. `progress` is called with (done, total).
+/// written again; a folder with other images or masks is refused. `progress` is called with (done, total).
 ///
 /// # Errors
-/// If the configuration makes no sense or a file cannot be written.
+/// If the configuration makes no sense, the folder holds what is not of this cohort, or a file cannot be written.
 pub fn export(
     config: &PhantomConfig,
     folder: &Path,
@@ -36,13 +37,23 @@ pub fn export(
     if options.masks {
         crate::fs::create_writable_folder(&masks).map_err(Error::Write)?;
     }
+    let names: BTreeSet<PathBuf> = cases.iter().map(|case| images.join(file_name(case, options.dicom))).collect();
+    only_ours(&images, &names)?;
+    if masks.is_dir() {
+        let found = |case: &PhantomCase| {
+            let findings = Finding::ALL.into_iter().filter(|f| *f != Finding::Normal && case.labels[f.index()]);
+            findings.map(|f| masks.join(mask_name(case, f))).collect::<Vec<_>>()
+        };
+        let names: BTreeSet<PathBuf> = cases.iter().filter(|_| options.masks).flat_map(found).collect();
+        only_ours(&masks, &names)?;
+    }
     let done = AtomicUsize::new(0);
     cases.par_iter().try_for_each(|case| -> Result<()> {
         let phantom = render(config, case);
         write_image(&images, case, &phantom, options.dicom)?;
         if options.masks {
             for (finding, mask) in &phantom.masks {
-                let path = masks.join(format!("{}__{}.png", case.image_id, finding.name()));
+                let path = masks.join(mask_name(case, *finding));
                 let bytes = encode_png8(phantom.width, phantom.height, mask)?;
                 write_atomic(&path, &bytes).map_err(Error::Write)?;
             }
@@ -70,6 +81,66 @@ pub fn export(
 
 fn file_name(case: &PhantomCase, dicom: bool) -> String {
     format!("{}.{}", case.image_id, if dicom { "dcm" } else { "png" })
+}
+
+fn mask_name(case: &PhantomCase, finding: Finding) -> String {
+    format!("{}__{}.png", case.image_id, finding.name())
+}
+
+/// Removes the images that exports before have left in `folder`: files in `images/` with a phantom's name. Nothing else
+/// is touched.
+///
+/// # Errors
+/// If a file cannot be removed.
+pub fn clear(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder.join("images")).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_name().to_str().is_some_and(is_phantom) && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            std::fs::remove_file(&path).map_err(Error::io(&path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file is called as phantoms are: hospital, seed, position (`A0-00012.png`).
+fn is_phantom(name: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let stem = name.strip_suffix(".png").or_else(|| name.strip_suffix(".dcm"));
+    let parts = stem.and_then(|stem| stem.split_once('-'));
+    parts.is_some_and(|(of, at)| of.strip_prefix(['A', 'B']).is_some_and(number) && number(at))
+}
+
+/// Refuses a folder that holds other files than `ours`: of an image without a row, `ingest` can only say that. Hidden
+/// files, at which `ingest` does not look, are a killed run's.
+///
+/// # Errors
+/// [`Error::Request`] with the number of those files and the first of them, or an I/O error.
+pub(super) fn only_ours(folder: &Path, ours: &BTreeSet<PathBuf>) -> Result<()> {
+    let mut others = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(inner) = folders.pop() {
+        for entry in std::fs::read_dir(&inner).map_err(Error::io(&inner))? {
+            let entry = entry.map_err(Error::io(&inner))?;
+            let kind = entry.file_type().map_err(Error::io(&inner))?;
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                continue;
+            }
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if !ours.contains(&entry.path()) {
+                others.push(entry.path());
+            }
+        }
+    }
+    match others.iter().min() {
+        None => Ok(()),
+        Some(first) => Err(Error::Request(format!(
+            "{} holds {} files that this export does not make, such as {}; remove them or choose another folder (-o)",
+            folder.display(),
+            others.len(),
+            first.display()
+        ))),
+    }
 }
 
 fn write_image(folder: &Path, case: &PhantomCase, p: &Phantom, dicom: bool) -> Result<()> {
@@ -110,4 +181,51 @@ fn write_image(folder: &Path, case: &PhantomCase, p: &Phantom, dicom: bool) -> R
         encode_png16(p.width, p.height, &p.pixels.iter().map(|&v| upright(v) << (16 - p.bits)).collect::<Vec<_>>())?
     };
     write_atomic(&path, &bytes).map_err(Error::Write)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::phantom::Hospital;
+
+    fn config(hospital: Hospital, images: usize) -> PhantomConfig {
+        PhantomConfig { images, hospital, seed: 7, size: 64, ..PhantomConfig::default() }
+    }
+
+    #[test]
+    fn phantoms_are_known_by_their_names() {
+        for hospital in [Hospital::A, Hospital::B] {
+            let cases = plan(&config(hospital, 3)).expect("a plan");
+            assert!(cases.iter().all(|case| [true, false].iter().all(|&dicom| is_phantom(&file_name(case, dicom)))));
+        }
+        for name in ["", "A7.png", "A7-.png", "A-00001.png", "C7-00001.png", "A7-00001.jpg", "A7-1x.png", "me.png"] {
+            assert!(!is_phantom(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_another_export_gets_among_the_images() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let draw = |images: usize, masks: bool| {
+            let options = ExportOptions { dicom: false, masks };
+            export(&config(Hospital::A, images), folder.path(), options, &|_, _| {}).map_err(|e| e.to_string())
+        };
+        let there = |name: &str| folder.path().join(name).is_file();
+        draw(5, true).expect("into an empty folder");
+        draw(5, true).expect("the same again");
+        // A killed run's.
+        std::fs::write(folder.path().join("images/.chestnut-x"), "half").expect("written");
+        let message = draw(3, true).expect_err("a smaller one");
+        assert!(message.contains("2 files") && message.contains("A7-00003.png") && message.contains("-o"), "{message}");
+        assert!(draw(5, false).expect_err("without masks").contains("masks"));
+
+        std::fs::write(folder.path().join("images/mine.png"), "mine").expect("written");
+        clear(folder.path()).expect("removed");
+        assert!(there("images/mine.png") && there("images/.chestnut-x") && !there("images/A7-00000.png"));
+        assert!(draw(3, true).expect_err("somebody's own").contains("mine.png"));
+        std::fs::remove_file(folder.path().join("images/mine.png")).expect("removed");
+        std::fs::remove_dir_all(folder.path().join("masks")).expect("removed");
+        draw(3, false).expect("a smaller one after the larger one is gone");
+        clear(&folder.path().join("nowhere")).expect("nothing to do");
+    }
 }

@@ -22,8 +22,8 @@ use std::path::{Component, Path};
 
 /// The index below the study's folder.
 pub const MODELS: &str = "models/index.json";
-/// Version that this program writes, and the newest that it reads. Before 2 every approach read embeddings.
-pub const INDEX_FORMAT: u32 = 2;
+/// Version that this program writes and reads. Before 3 the cohort's hash held neither patients nor labels.
+pub const INDEX_FORMAT: u32 = 3;
 /// Largest index that is read; isotonic curves of many labels take a few megabytes.
 pub const MAX_INDEX_BYTES: u64 = 64 << 20;
 /// Most approaches of an index.
@@ -47,7 +47,7 @@ pub struct ModelIndex {
     pub blank: BlankRules,
     /// What was learned from.
     pub training: TrainingSet,
-    /// Hash of the ids and contents of all images that every network had embedded.
+    /// Hash of ids, contents, patients and labels of all images that every network had embedded.
     pub cohort_hash: String,
     /// Distance of the cohort's own images from their nearest others, ascending ([`super::space`]).
     pub own_distances: Vec<f64>,
@@ -122,6 +122,17 @@ struct Version {
     format_version: u32,
 }
 
+/// Of an index of any format, the model files.
+#[derive(Deserialize)]
+struct Files {
+    approaches: Vec<ApproachFiles>,
+}
+
+#[derive(Deserialize)]
+struct ApproachFiles {
+    models: Vec<KeptModel>,
+}
+
 impl ModelIndex {
     /// Reads the index of a study and checks that it holds together; the model files are not looked at.
     ///
@@ -140,6 +151,14 @@ impl ModelIndex {
             .map_err(|problem| Error::File { path, problem: format!("{problem}; run `{command}` again") })
     }
 
+    /// The model files that a study's index of whatever format names; `None` if there is none that can be read.
+    pub(super) fn files(study: &Study) -> Option<Vec<String>> {
+        let text = crate::study::read_kept(&study.path(MODELS), MAX_INDEX_BYTES).ok()?;
+        let found: Files = serde_json::from_str(&text).ok()?;
+        let files = found.approaches.into_iter().flat_map(|a| a.models).map(|m| m.file);
+        Some(files.filter(|file| is_model_name(file)).collect())
+    }
+
     /// Parses and checks an index.
     pub(crate) fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, String> {
         if bytes.len() as u64 > MAX_INDEX_BYTES {
@@ -147,8 +166,11 @@ impl ModelIndex {
         }
         let unreadable = |e: serde_json::Error| format!("is no index of models: {e}");
         let Version { format_version } = serde_json::from_slice(bytes).map_err(unreadable)?;
-        if !(1..=INDEX_FORMAT).contains(&format_version) {
-            return Err(format!("has format {format_version}, and this program reads up to {INDEX_FORMAT}"));
+        if format_version != INDEX_FORMAT {
+            let age = if format_version < INDEX_FORMAT { "an earlier" } else { "a later" };
+            return Err(format!(
+                "is of {age} version of chestnut (format {format_version}, and this program reads {INDEX_FORMAT})"
+            ));
         }
         let index: Self = serde_json::from_slice(bytes).map_err(unreadable)?;
         index.check()?;
@@ -372,15 +394,6 @@ mod tests {
         assert!(ModelIndex::from_bytes(b"{}").is_err());
         let unknown = String::from_utf8(bytes(&good)).expect("UTF-8").replacen("\"labels\"", "\"labels2\"", 1);
         assert!(ModelIndex::from_bytes(unknown.as_bytes()).is_err());
-    }
-
-    #[test]
-    fn an_index_of_before_reads_embeddings() {
-        let mut old = serde_json::to_value(index()).expect("plain values");
-        old["format_version"] = 1.into();
-        old["approaches"][0].as_object_mut().expect("an approach").remove("reads").expect("was there");
-        let read = ModelIndex::from_bytes(&serde_json::to_vec(&old).expect("plain values")).expect("still read");
-        assert_eq!(read.approaches, index().approaches);
     }
 
     #[test]

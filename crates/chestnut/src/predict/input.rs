@@ -7,7 +7,7 @@ use super::index::{ModelIndex, NetworkRecord};
 use crate::cohort::pseudonym::is_pseudonym;
 use crate::cohort::rules::{SelectionRules, Verdict};
 use crate::cohort::source::ImageSource;
-use crate::cohort::{Cohort, pseudonym};
+use crate::cohort::{Cohort, ViewFilter, pseudonym};
 use crate::embed::{Network, Refused, along_paths};
 use crate::error::{Error, Result};
 use crate::image::recipe::Recipe;
@@ -49,6 +49,8 @@ pub(super) struct Reader<'a> {
     models: &'a Path,
     networks: &'a [Network],
     rules: SelectionRules,
+    /// Projections that are taken.
+    view: ViewFilter,
     /// Key of the patients' pseudonyms, if the study has one.
     key: Option<[u8; 32]>,
     /// Hashes of the images that the study has taken already.
@@ -56,6 +58,8 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// `any_view` takes every projection, whatever the study takes.
+    ///
     /// # Errors
     /// If the study's rules or key cannot be read.
     pub(super) fn new(
@@ -70,7 +74,8 @@ impl<'a> Reader<'a> {
         let named = cohort.images.iter().all(|i| is_pseudonym(&i.patient));
         let key = if named && key.is_file() { Some(Study::pseudonym_key(&study.root)?) } else { None };
         let known = cohort.images.iter().map(|i| i.sha256.as_str()).collect();
-        Ok(Self { study, models, networks, rules: rules(study, any_view)?, key, known })
+        let view = if any_view { ViewFilter::Any } else { study.view() };
+        Ok(Self { study, models, networks, rules: rules(study, &view)?, view, key, known })
     }
 
     /// Embeds some images; `tick` is called with the number of passes of an image through a network just done.
@@ -141,12 +146,19 @@ impl<'a> Reader<'a> {
         let settings = &self.study.settings;
         let bytes = source.read().map_err(|e| refuse(e.to_string()))?;
         let mut decoded = image::decode_with(&bytes, &settings.recipe.pixels).map_err(|e| refuse(e.to_string()));
+        let taken = decoded.as_ref().is_ok_and(|d| self.known.contains(d.content_sha256.as_str()));
+        let wanted = |view: Option<&str>| match self.view.check(view, &self.rules) {
+            Err(reason) if !taken => Err(refuse(format!("{reason}; --any-view takes it"))),
+            _ => Ok(()),
+        };
         // The header first: what a file is matters more than why its pixels cannot be read.
-        if image::sniff(&bytes) == Some(Format::Dicom) {
+        let is_dicom = image::sniff(&bytes) == Some(Format::Dicom);
+        if is_dicom {
             let facts = dicom::facts(&bytes).map_err(|e| refuse(e.to_string()))?;
-            let taken = decoded.as_ref().is_ok_and(|d| self.known.contains(d.content_sha256.as_str()));
-            if let (false, Verdict::Refuse { reason }) = (taken, self.rules.judge(&facts, None)) {
-                return Err(refuse(reason));
+            match self.rules.judge(&facts, None) {
+                Verdict::Take { view, .. } => wanted(view.as_deref())?,
+                Verdict::Refuse { reason } if !taken => return Err(refuse(reason)),
+                Verdict::Refuse { .. } => {}
             }
         }
         drop(bytes);
@@ -154,6 +166,9 @@ impl<'a> Reader<'a> {
             Ok(decoded) => decoded,
             Err(refused) => return Err(refused.clone()),
         };
+        if !is_dicom {
+            wanted(None)?;
+        }
         settings.blank.apply(&mut decoded.radiograph, decoded.dicom.as_ref());
         let patient = decoded.dicom.as_ref().and_then(|h| h.patient_id.as_deref()).filter(|p| !p.trim().is_empty());
         let patient = patient.map(|p| self.key.as_ref().map_or_else(|| p.to_owned(), |key| pseudonym(key, p)));
@@ -172,16 +187,20 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The rules that chose the study's images, with the options that changed them.
-fn rules(study: &Study, any_view: bool) -> Result<SelectionRules> {
+/// The rules that chose the study's images, with the options that changed them, as far as `view` leaves them to judge.
+fn rules(study: &Study, view: &ViewFilter) -> Result<SelectionRules> {
+    let for_view = |rules: SelectionRules| {
+        let other_views = view.takes_other_views(&rules);
+        rules.with_any_view(other_views)
+    };
     let path = study.path(RULES);
     if !path.is_file() {
-        return Ok(SelectionRules::default().with_any_view(any_view));
+        return Ok(for_view(SelectionRules::default()));
     }
     let text = read_text(&path)?;
-    let mut rules = SelectionRules::from_toml(&text)
-        .map_err(|e| Error::File { path, problem: format!("{e}; run ingest again") })?
-        .with_any_view(any_view);
+    let rules = SelectionRules::from_toml(&text)
+        .map_err(|e| Error::File { path, problem: format!("{e}; run ingest again") })?;
+    let mut rules = for_view(rules);
     let changed = |option: &str| text.lines().any(|l| l == format!("# Changed by {option}."));
     if changed("--secondary-captures") {
         rules = rules.with_secondary_captures();

@@ -32,7 +32,7 @@ pub struct PredictOptions {
     pub approach: Option<String>,
     /// Similar cases per image, at most [`MAX_SIMILAR`].
     pub similar: usize,
-    /// Takes DICOM images of every projection, not only frontal ones.
+    /// Takes images of every projection, not only those that the study takes.
     pub any_view: bool,
 }
 
@@ -150,7 +150,7 @@ pub fn predict(
     let fitted = index.models(study, approach)?;
     let (cohort, tables) = common(study, &study.cohort()?, &networks)?;
     if cohort_hash(&cohort) != index.cohort_hash {
-        return Err(changed("cohort has changed"));
+        return Err(changed("images, patients or labels have changed"));
     }
     let listing = list_any(images)?;
     if listing.sources.is_empty() && listing.rejects.is_empty() {

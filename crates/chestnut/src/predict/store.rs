@@ -169,8 +169,7 @@ pub(crate) fn remove(study: &Study) -> Result<()> {
 
 /// Model files that the study's index names now; none if there is no index that can be read.
 fn named(study: &Study) -> Vec<String> {
-    let index = ModelIndex::read(study);
-    index.map_or_else(|_| Vec::new(), |i| i.approaches.into_iter().flat_map(|a| a.models).map(|m| m.file).collect())
+    ModelIndex::files(study).unwrap_or_default()
 }
 
 fn remove_file(study: &Study, name: &str) -> Result<()> {
@@ -181,10 +180,14 @@ fn remove_file(study: &Study, name: &str) -> Result<()> {
     }
 }
 
-/// Identity of a cohort's images.
+/// Identity of all that models take from a cohort: its images, their patients and their labels.
 pub(crate) fn cohort_hash(cohort: &Cohort) -> String {
-    let all: Vec<usize> = (0..cohort.images.len()).collect();
-    training_hash(cohort, &all)
+    let mut text = format!("{:?}\n", cohort.label_names);
+    for image in &cohort.images {
+        let labels: Vec<&str> = image.labels.iter().map(|l| l.as_str()).collect();
+        text += &format!("{}\t{}\t{}\t{}\n", image.id, image.sha256, image.patient, labels.join(","));
+    }
+    sha256(text.as_bytes())
 }
 
 /// Probabilities of a kept model, `[row][label]`.
@@ -212,7 +215,10 @@ pub(super) fn plain(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chestnut_forest::{Labels, Params};
+    use crate::cohort::tests::image;
+    use crate::cohort::{Label, LabelSet};
+    use crate::study::Settings;
+    use chestnut_forest::{Forest, Labels, Params};
 
     #[test]
     fn names_are_safe_in_file_names() {
@@ -232,6 +238,48 @@ mod tests {
             // Not so little that it would tell nothing.
             assert!((1..=bytes).contains(&least) && 5 * least > bytes, "{least} of {bytes}");
         }
+    }
+
+    #[test]
+    fn the_models_cohort_has_labels_and_patients() {
+        let images = vec![image("a.png", "P1", "+-"), image("b.png", "P2", "-?")];
+        let cohort = Cohort { label_names: vec!["A".to_owned(), "B".to_owned()], images, ..Cohort::default() };
+        let changed = |change: &dyn Fn(&mut Cohort)| {
+            let mut other = cohort.clone();
+            change(&mut other);
+            cohort_hash(&other) != cohort_hash(&cohort)
+        };
+        assert!(!changed(&|_| ()));
+        assert!(changed(&|c| c.images[1].labels[1] = Label::Negative), "a corrected label");
+        assert!(changed(&|c| c.images[1].patient = "P1".to_owned()), "a corrected patient");
+        assert!(changed(&|c| c.label_names.reverse()));
+        assert!(changed(&|c| c.images[1].sha256 = "another file".to_owned()));
+        assert!(changed(&|c| c.images.truncate(1)));
+        assert!(!changed(&|c| c.images[0].age_years = Some(50.0)), "nothing learns from an age");
+    }
+
+    /// Those of an index that this program does not read any more would stay for ever.
+    #[test]
+    fn files_of_an_older_index_are_removed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let settings = Settings {
+            images: folder.path().to_path_buf(),
+            view: None,
+            blank: Default::default(),
+            recipe: Default::default(),
+            split: Default::default(),
+            labels: LabelSet::new("s", &["A"]),
+        };
+        let study = Study { root: folder.path().to_path_buf(), settings };
+        let (old, other) = ("models/old/1-net.json", "models/tuned.json");
+        [old, other].iter().for_each(|name| study.write(name, b"{}").expect("written"));
+        let files = format!("[{{\"file\":\"{old}\",\"sha256\":\"0\"}},{{\"file\":\"{other}\",\"sha256\":\"0\"}}]");
+        let index = format!("{{\"format_version\":1,\"approaches\":[{{\"name\":\"old\",\"models\":{files}}}]}}");
+        study.write(MODELS, index.as_bytes()).expect("written");
+        let message = ModelIndex::read(&study).expect_err("older").to_string();
+        assert!(message.contains("format 1") && message.contains("chestnut compare"), "{message}");
+        remove(&study).expect("removed");
+        assert!(!study.path(MODELS).exists() && !study.path(old).exists() && study.path(other).is_file());
     }
 
     #[test]

@@ -96,6 +96,20 @@ fn remove_old(folder: &Path, written: &BTreeSet<PathBuf>) -> Result<(), ReportEr
     Ok(())
 }
 
+/// Removes the results of an earlier comparison before anything of a new one is written: a run that is interrupted
+/// between the two leaves none, and never old tables beside new models.
+///
+/// # Errors
+/// If a file cannot be removed.
+pub(crate) fn forget(folder: &Path) -> Result<(), ReportError> {
+    let names =
+        ["metrics.json", "report/index.html", "report/model_card.md", "tables/auc.csv", "split.csv", "predictions.csv"];
+    for path in names.map(|name| folder.join(name)).into_iter().filter(|path| path.is_file()) {
+        std::fs::remove_file(&path).map_err(|source| ReportError::Write { path: path.clone(), source })?;
+    }
+    remove_old(folder, &BTreeSet::new())
+}
+
 /// Writes report/index.html anew from metrics.json and what the study's files say now, such as what `explain` left.
 /// `None` if nothing was compared yet.
 ///

@@ -43,9 +43,7 @@ pub(crate) fn with_known(
     if known.is_empty() {
         return Ok(all);
     }
-    let values: Vec<Option<bool>> =
-        (0..labels.rows()).flat_map(|r| known.iter().map(move |&k| labels.get(r, k))).collect();
-    let found = fit(&Labels::new(&values, known.len())?)?;
+    let found = fit(&labels.columns(&known))?;
     for (row, values) in all.chunks_mut(outputs).zip(found.chunks(known.len())) {
         known.iter().zip(values).for_each(|(&k, &p)| row[k] = p);
     }

@@ -116,7 +116,7 @@ fn bootstrap_is_that_of_the_definition() {
         let naive = clusters.bootstrap(200, LEVEL, &stream, |rows| {
             let aucs: Vec<f64> = (0..3).filter_map(|k| auc(rows, k).ok()).collect();
             lost += usize::from(aucs.len() < 3);
-            Ok(mean(aucs.into_iter()).unwrap_or(f64::NAN))
+            Ok(mean(aucs).unwrap_or(f64::NAN))
         });
         let naive = naive.expect("all three labels have both classes").interval;
         let [low, high] = found.mean_bootstrap.expect("the same");

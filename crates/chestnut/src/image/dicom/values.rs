@@ -286,7 +286,8 @@ mod tests {
 
     #[test]
     fn a_straight_line_gives_the_bits_of_its_table() {
-        let values: [(fn(u16) -> f32, Option<bool>); 7] = [
+        type Case = (fn(u16) -> f32, Option<bool>);
+        let values: [Case; 7] = [
             (f32::from, Some(true)),
             (|cell| 4095.0 - f32::from(cell), Some(true)),
             (|cell| 0.5 * f32::from(cell) - 1024.0, Some(true)),

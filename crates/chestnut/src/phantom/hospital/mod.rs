@@ -9,13 +9,15 @@ mod files;
 mod plan;
 mod truth;
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
 use self::files::Film;
 use super::PhantomError;
+use super::export::only_ours;
 use crate::error::{Error, Result};
 use crate::fs::{create_writable_folder, write_atomic};
 
@@ -70,17 +72,19 @@ impl HospitalConfig {
 }
 
 /// Writes the export into `folder`: `images/`, `labels.csv` (semicolons, accession numbers without their leading zeros,
-/// words), `label_set.toml` by which its words are read, and `truth.csv`. Files that exist are written again; nothing
-/// else is touched. `progress` is called with (done, total).
+/// words), `label_set.toml` by which its words are read, and `truth.csv`. Files that exist are written again; a folder
+/// with other images is refused. `progress` is called with (done, total).
 ///
 /// # Errors
-/// If the configuration makes no sense or a file cannot be written.
+/// If the configuration makes no sense, the folder holds what is not of this export, or a file cannot be written.
 pub fn export_hospital(config: &HospitalConfig, folder: &Path, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<()> {
     config.check()?;
     let images = folder.join("images");
     create_writable_folder(&images).map_err(Error::Write)?;
     let films = Film::render_all(config)?;
     let plan = plan::Plan::draw(config, &films);
+    let names: BTreeSet<PathBuf> = plan.files.iter().map(|file| images.join(&file.item)).collect();
+    only_ours(&images, &names)?;
     let done = AtomicUsize::new(0);
     let hashes: Vec<String> = plan
         .files

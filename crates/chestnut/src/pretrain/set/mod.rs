@@ -260,6 +260,7 @@ mod tests {
             path
         };
         let settings = Settings {
+            view: None,
             images: PathBuf::new(),
             blank: BlankRules::default(),
             recipe: Recipe::default(),

@@ -69,6 +69,7 @@ mod tests {
     fn what_is_left_out_is_said_with_the_way_out() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let settings = Settings {
+            view: None,
             images: PathBuf::new(),
             blank: BlankRules::default(),
             recipe: Recipe::default(),

@@ -194,6 +194,7 @@ mod tests {
     fn study(root: &Path) -> Study {
         let settings = Settings {
             images: PathBuf::new(),
+            view: None,
             blank: BlankRules::default(),
             recipe: Recipe::default(),
             split: SplitSettings::default(),
