@@ -3,6 +3,7 @@
 //!
 //! "Not estimable" is `None` with a reason beside it, never a made-up number.
 
+use super::Repeated;
 use serde::{Deserialize, Serialize};
 
 /// A share of cases with its Wilson interval.
@@ -168,9 +169,8 @@ pub struct LearningPoint {
     pub images: usize,
     /// Draws of so many patients.
     pub draws: usize,
-    /// Mean, standard deviation, smallest and largest mean AUC over the draws; the mean of the labels that every draw of
-    /// every size can estimate.
-    pub mean_auc: Option<[f64; 4]>,
+    /// Mean AUC over the draws, of the labels that every draw of every size can estimate.
+    pub mean_auc: Option<Repeated>,
     /// Mean AUC per label over the draws in which it could be learned and tested.
     pub labels: Vec<Option<f64>>,
 }
