@@ -47,6 +47,9 @@ pub struct CalibrationScore {
     pub slope: Option<f64>,
     /// Intercept with the slope fixed at 1 (calibration in the large); 0 is right, above 0 is too low.
     pub intercept: Option<f64>,
+    /// Images whose probability is so close to 0 or 1 that slope and intercept rest on where it is moved to
+    /// ([`chestnut_stats::calibration::PROBABILITY_FLOOR`]).
+    pub moved: usize,
     /// Expected calibration error over the bins below.
     pub ece: f64,
     /// Mean predicted probability, observed share and images of each bin. Ten bins of equal numbers of images; equal
