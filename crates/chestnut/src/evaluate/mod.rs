@@ -135,12 +135,15 @@ pub struct Comparison {
     pub title: String,
     /// Label names, in order.
     pub labels: Vec<String>,
-    /// Images, patients and refused items of the cohort.
+    /// Images of the cohort that were compared on.
     pub images: usize,
     /// Patients.
     pub patients: usize,
-    /// Reasons for refusal and how often each occurred, most frequent first.
+    /// Reasons why files were refused and how often each occurred, most frequent first.
     pub rejects: Vec<(String, usize)>,
+    /// Rows of the labels table that were refused. A file that such a row names is among `rejects` too.
+    #[serde(default)]
+    pub refused_rows: usize,
     /// What the cohort's maker should know, in plain words.
     pub warnings: Vec<String>,
     /// `patient` or `image`.

@@ -55,6 +55,7 @@ pub(crate) fn comparison() -> Comparison {
         images: 400,
         patients: 300,
         rejects: vec![("cannot be read as an image".to_owned(), 3), ("lateral view".to_owned(), 2)],
+        refused_rows: 4,
         warnings: vec!["two patients share a picture".to_owned()],
         unit: "patient".to_owned(),
         seed: 7,
