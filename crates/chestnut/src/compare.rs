@@ -216,11 +216,9 @@ pub fn compare(
                 if material.has_out_of_fold(approach, &development) {
                     own = material.out_of_fold(approach, &rows)?;
                 }
-                if let Approach::FineTuned(_) | Approach::DeepTuned(_) = approach
-                    && let Some((t, o)) = material.stack_members(&approach.name(), &own, &test, &rows)?
-                {
-                    test.push(t);
-                    own.push(o);
+                if let Approach::FineTuned(_) | Approach::DeepTuned(_) = approach {
+                    let stacked = material.stack_members(&approach.name(), &own, &test, &rows)?;
+                    test.extend(stacked);
                 }
                 done += FOLDS;
                 progress(done, total);
@@ -283,7 +281,8 @@ pub(crate) struct Fitted {
     pub(crate) approach: Approach,
     /// Predictions of the test part.
     pub(crate) test: Vec<Predictions>,
-    /// Out-of-fold predictions of the other parts, in the order of `test`; empty if they were not asked for.
+    /// Out-of-fold predictions of the other parts, in the order of `test`; empty if they were not asked for. Stacked heads,
+    /// last of `test`, have none.
     pub(crate) own: Vec<Predictions>,
     /// Seconds.
     pub(crate) fit: f64,
