@@ -131,6 +131,36 @@ fn single_images_are_explained_by_hiding_their_parts() {
 }
 
 #[test]
+fn outlines_and_agreement_follow_the_mask_rule() {
+    let s = study();
+    let args = ["explain", "study", "--experts", "phantom/masks", "--together", "--overlays", "2", "--cases", "0"];
+    // What a run says of its masks, everywhere it says it.
+    let run = |more: &[&str]| {
+        s.chestnut(&[&args[..], more].concat()).ends(0);
+        let rows = s.table("study/explain/agreement_rows.csv");
+        let [mask, share] = ["mask", "mask_share"].map(|n| column(&rows, n));
+        let table = s.table("study/explain/agreement.csv");
+        let rule = rows[1][mask].clone();
+        assert!(rows[1..].iter().all(|r| r[mask] == rule), "{rows:?}");
+        assert!(table[1..].iter().all(|r| r[column(&table, "mask")] == rule), "{table:?}");
+        assert!(s.text("study/explain/index.html").contains(&format!("(--mask {rule})")), "{rule}");
+        let shares: Vec<f64> = rows[1..].iter().map(|r| r[share].parse().expect("a number")).collect();
+        let pictures = ["overlays", "together"].map(|f| files(&s.path(&format!("study/explain/{f}"))));
+        (rule, shares.iter().sum::<f64>() / shares.len() as f64, pictures)
+    };
+    let fifth = run(&[]);
+    assert!(fifth.0 == "quantile:0.8" && fifth.1 < 0.21, "{} {}", fifth.0, fifth.1);
+    let all = run(&["--mask", "share:1"]);
+    assert!(all.0 == "share:1" && all.1 > fifth.1, "{} {}", all.0, all.1);
+    assert!(all.2.iter().zip(&fifth.2).all(|(a, b)| a.len() == b.len() && a != b), "other outlines are drawn");
+    assert_eq!(run(&["--mask", "otsu"]).0, "otsu");
+    assert_eq!(run(&["--cam", "legacy"]).0, "peak:0.5", "the predecessor's own");
+    assert_eq!(run(&["--cam", "legacy", "--mask", "quantile:0.9"]).0, "quantile:0.9");
+    s.chestnut(&["explain", "study", "--mask", "hot"]).fails_saying(&["--mask hot", "quantile:Q", "peak:P"]);
+    s.chestnut(&["explain", "study", "--mask", "share:2"]).fails_saying(&["--mask share:2", "above 0"]);
+}
+
+#[test]
 fn bad_items_are_named_and_the_others_go_on() {
     let s = study();
     s.chestnut(&["explain", "study", "--overlays", "100", "--cases", "0", "--labels", "Lung"]).ends(0);

@@ -18,7 +18,7 @@ use chestnut::explain::pictures::{self, Drawn, FOLDER, Painter};
 use chestnut::explain::population::PAPER_BATCH;
 use chestnut::explain::stage::{self, ExplainOptions, Explained};
 use chestnut::explain::summary::{SUMMARY, Summary, split_of};
-use chestnut::explain::{BoxRule, CamKind, Models};
+use chestnut::explain::{BoxRule, CamKind, MaskRule, Models};
 use chestnut::predict::MAX_SIMILAR;
 use chestnut::predict::space::similar_csv;
 use chestnut::report;
@@ -40,6 +40,7 @@ use std::path::PathBuf;
   chestnut explain study --experts boxes.csv --labels Effusion,Edema --overlays 40
   chestnut explain study --shortcuts
   chestnut explain study --together --boxes parts --similar 5
+  chestnut explain study --experts boxes.csv --mask share:0.5
   chestnut explain study --images a.png,b.png --perturb occlusion
 
 Agreement on phantoms, whose true masks are known:
@@ -68,6 +69,11 @@ pub(crate) struct Explain {
     /// How the head's maps are made: grad-cam, hi-res or legacy.
     #[arg(long, default_value = "grad-cam")]
     pub(crate) cam: String,
+    /// Which part of a map is outlined and held against experts: quantile:Q (at or above it), otsu, share:S (fewest
+    /// pixels with that share of the heat) or peak:P (from that share of the greatest value)
+    /// [default: quantile:0.8; peak:0.5 with --cam legacy].
+    #[arg(long)]
+    pub(crate) mask: Option<String>,
     /// Overlays to draw, those with the highest probabilities first.
     #[arg(long, default_value_t = 20)]
     pub(crate) overlays: usize,
@@ -77,7 +83,7 @@ pub(crate) struct Explain {
     /// Also draw all labels that a model calls on one film, each in its colour; as many films as --overlays.
     #[arg(long, conflicts_with = "no_overlays")]
     pub(crate) together: bool,
-    /// Boxes on overlays: whole (one round the hottest fifth) or parts (one round each of its parts).
+    /// Boxes on overlays: whole (one round all that is outlined) or parts (one round each of its parts).
     #[arg(long, default_value = "whole")]
     pub(crate) boxes: String,
     /// Images in each of two random batches whose mean maps are compared; 0 for none.
@@ -109,6 +115,10 @@ const SHOWN: usize = 20;
 
 pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
     let cam: CamKind = a.cam.parse().map_err(|e| anyhow::anyhow!("--cam {}: {e}", a.cam))?;
+    let mask = match &a.mask {
+        Some(text) => text.parse::<MaskRule>().map_err(|e| anyhow::anyhow!("--mask {text}: {e}"))?,
+        None => MaskRule::of(cam),
+    };
     let method = a.perturb.as_deref().map(|name| perturbation(name, a.rise_masks)).transpose()?;
     let boxes: BoxRule = a.boxes.parse().map_err(|e| anyhow::anyhow!("--boxes {}: {e}", a.boxes))?;
     if a.similar > MAX_SIMILAR {
@@ -139,20 +149,20 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
     let (drawn, unknown) = models.labels_named(&a.labels)?;
     refused.extend(unknown.into_iter().map(|(name, reason)| (format!("--labels {name}"), reason)));
 
-    let options = ExplainOptions { cam, resamples: None };
+    let options = ExplainOptions { cam, mask, resamples: None };
     let progress = Progress::new("explaining", "passes");
     let explained = stage::explain(&models, &rows, &options, &|done, total| progress.update(done, total))?;
     progress.finish(&format!("{} images, {} labels", explained.images.len(), explained.labels.len()));
     refused.extend(explained.refused.iter().cloned());
     let readable: Vec<usize> = explained.images.iter().map(|i| i.row).collect();
 
-    let painter = Painter { models: &models, explained: &explained, kind: cam, boxes };
+    let painter = Painter { models: &models, explained: &explained, kind: cam, mask, boxes };
     // What may be wrong with the experts' files is found before an earlier run's pictures go.
     let seed = study.settings.split.seed;
     let agreed =
         a.experts.as_ref().map(|path| stage::agreement(&explained, path, &renamed, &options, seed)).transpose()?;
     pictures::clear(&study)?;
-    let mut page = Page::new(&study, &cohort, &explained, &networks, cam);
+    let mut page = Page::new(&study, &cohort, &explained, &networks, &options);
     page.warn("explain", &models.remarks());
     // Images that a network could not embed.
     page.warn("explain", models.cohort().warnings.get(cohort.warnings.len()..).unwrap_or_default());
@@ -164,11 +174,11 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
         study.write("explain/similar.csv", similar_csv(&explained.cohort.label_names, &similar).as_bytes())?;
     }
     if let Some(agreed) = &agreed {
-        study.write("explain/agreement_rows.csv", rows_csv(&agreed.rows).as_bytes())?;
-        study.write("explain/agreement.csv", summary_csv(&agreed.table).as_bytes())?;
+        study.write("explain/agreement_rows.csv", rows_csv(&agreed.rows, mask).as_bytes())?;
+        study.write("explain/agreement.csv", summary_csv(&agreed.table, mask).as_bytes())?;
         print_agreement(&agreed.table);
         page.warn("experts", &agreed.messages);
-        page.table(agreement_table(&agreed.table));
+        page.table(agreement_table(&agreed.table, mask));
         page.refused |= agreed.refused;
     }
     if a.shortcuts {
@@ -232,19 +242,24 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
             let mut films = painter.together(&drawn, a.overlays, &|done, total| progress.update(done, total))?;
             progress.finish(&format!("{} pictures", films.pictures.len()));
             painter.similar(&mut films, &similar)?;
-            let note = "All labels that the model calls, in the colours of the legend: the hottest fifth of each \
-                        label's map. A probability at or above the label's share of positives counts as a call. Films \
-                        with most calls by the forest come first.";
-            page.show("Several labels on one film", note, films);
+            let note = format!(
+                "All labels that the model calls, in the colours of the legend. Outlined: {}. A probability at or above \
+                 the label's share of positives counts as a call. Films with most calls by the forest come first.",
+                mask.describe()
+            );
+            page.show("Several labels on one film", &note, films);
         }
         let progress = Progress::new("overlays", "images");
         let mut overlays = painter.overlays(&drawn, a.overlays, &|done, total| progress.update(done, total))?;
         progress.finish(&format!("{} pictures", overlays.pictures.len()));
         painter.similar(&mut overlays, &similar)?;
-        let note = "Those with the highest probability by the forest. Grad-CAM: evidence for the label only. Tree-CAM: \
-                    red speaks for the label, blue against it. The outline holds the hottest fifth of the image. Below: \
-                    the nearest images of other patients as the networks see them, which is no diagnosis.";
-        page.show("Overlays", note, overlays);
+        let note = format!(
+            "Those with the highest probability by the forest. Grad-CAM: evidence for the label only. Tree-CAM: red \
+             speaks for the label, blue against it. Outlined: {}. Below: the nearest images of other patients as the \
+             networks see them, which is no diagnosis.",
+            mask.describe()
+        );
+        page.show("Overlays", &note, overlays);
     }
     let drawing = drawing.elapsed().as_secs_f64();
     let (passes, maps) = (explained.timings.passes, explained.timings.maps);
@@ -261,6 +276,7 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
         ("networks", names.join(",")),
         ("images", explained.images.len().to_string()),
         ("cam", cam.name().to_owned()),
+        ("mask", mask.to_string()),
         ("seconds_fitting", format!("{fitting:.3}")),
         ("seconds_passes", format!("{passes:.3}")),
         ("seconds_maps", format!("{maps:.3}")),
@@ -291,15 +307,22 @@ struct Page {
 }
 
 impl Page {
-    fn new(study: &Study, cohort: &Cohort, explained: &Explained, networks: &[Network], cam: CamKind) -> Self {
+    fn new(
+        study: &Study,
+        cohort: &Cohort,
+        explained: &Explained,
+        networks: &[Network],
+        options: &ExplainOptions,
+    ) -> Self {
         let title = study.root.file_name().map_or_else(|| "study".to_owned(), |n| n.to_string_lossy().into_owned());
         let networks: Vec<&str> = networks.iter().map(|n| n.name.as_str()).collect();
         let facts = vec![
             format!("{} images that were not learned from, {} labels", explained.images.len(), explained.labels.len()),
             format!("Networks: {}", networks.join(", ")),
-            format!("fine-tuned head: {}", cam.describe()),
+            format!("fine-tuned head: {}", options.cam.describe()),
             "forest: tree-CAM, exact SHAP values of the embedding's features, each laid over its feature's activations"
                 .to_owned(),
+            format!("Outlines and masks: {} (--mask {})", options.mask.describe(), options.mask),
         ];
         let summary = Summary { facts: facts.clone(), split: split_of(&study.settings.split), ..Summary::new(cohort) };
         Self { gallery: Gallery { title, facts, ..Gallery::default() }, summary, refused: false }

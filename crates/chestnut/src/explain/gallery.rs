@@ -4,11 +4,11 @@
 //! Pictures are linked by their paths below the page's folder, so the folder can be moved as a whole; style is inside,
 //! there is no script, and nothing is fetched from anywhere. The template escapes every name.
 
-use super::SOURCES;
 use super::agreement::{LabelAgreement, RECALL_NOTE};
 use super::batches::{Batches, Over, Pair, describe};
 use super::masked::Shortcuts;
 use super::pictures::Picture;
+use super::{MaskRule, SOURCES};
 use crate::error::{Error, Result};
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 use serde::{Deserialize, Serialize};
@@ -107,9 +107,10 @@ fn section(s: &Section) -> Value {
     context! { title => s.title.as_str(), note => s.note.as_str(), pictures => shown, more => more }
 }
 
-/// The agreement table: one row per label and map, the measures that people ask for first.
+/// The agreement table: one row per label and map, the measures that people ask for first. `mask` is the rule that made
+/// the masks.
 #[must_use]
-pub fn agreement_table(table: &[LabelAgreement]) -> Grid {
+pub fn agreement_table(table: &[LabelAgreement], mask: MaskRule) -> Grid {
     const SHOWN: [(&str, &str); 5] = [
         ("coverage", "coverage"),
         ("iou", "IoU"),
@@ -134,8 +135,9 @@ pub fn agreement_table(table: &[LabelAgreement]) -> Grid {
     Grid {
         title: "Agreement with experts".to_owned(),
         note: format!(
-            "Means over outlined findings, 95 % intervals over patients. {RECALL_NOTE} Rows that begin with chance are \
-             maps that never saw the image."
+            "Means over outlined findings, 95 % intervals over patients. Mask: {}. {RECALL_NOTE} Rows that begin with \
+             chance are maps that never saw the image.",
+            mask.describe()
         ),
         head: head.map(str::to_owned).collect(),
         rows: table.iter().map(line).collect(),
@@ -278,8 +280,9 @@ mod tests {
             patients: 2,
             measures: vec![measure("coverage", Some(0.25), Some([0.1, 0.4])), measure("iou", None, None)],
         };
-        let table = agreement_table(&[row]);
+        let table = agreement_table(&[row], MaskRule::Share(0.1));
         assert_eq!(table.head.len(), 9);
+        assert!(table.note.contains("Mask: fewest pixels with 0.1 of the positive heat."), "{}", table.note);
         assert_eq!(table.rows[0][..6], ["Lung", "forest", "3", "2", "0.25 (0.10 to 0.40)", "-"]);
         assert!(shortcut_table(&Shortcuts::default()).rows.is_empty());
     }

@@ -99,6 +99,8 @@ pub struct Painter<'a> {
     pub explained: &'a Explained,
     /// How the head's maps are made.
     pub kind: CamKind,
+    /// Which part of a map is outlined.
+    pub mask: MaskRule,
     /// Which boxes are drawn round a map's mask.
     pub boxes: BoxRule,
 }
@@ -137,7 +139,7 @@ impl Painter<'_> {
             let map = of.map(source, label, self.kind, film.width, film.height)?;
             let words = if source == 1 { "tree-CAM (SHAP values)" } else { self.kind.name() };
             let p = of.probabilities[source][label];
-            let mask = MaskRule::default().mask(&map)?;
+            let mask = self.mask.mask(&map)?;
             let picture = self.over(&film, (&map, &mask), label, source, p, words).png()?;
             let file = format!("overlays/{}-{}.png", self.name(label, of.row), plain(name));
             let words = format!("{} {p:.2}, {name}, row {}", self.explained.labels[label], self.line(of.row));
@@ -263,7 +265,7 @@ impl Painter<'_> {
                 for (source, name) in SOURCES.iter().enumerate() {
                     // At the film's size, in whose pixels boxes are given.
                     let map = of.maps[source][k].resized(film.width, film.height)?;
-                    let (mask, p) = (MaskRule::default().mask(&map)?, of.probabilities[source][k]);
+                    let (mask, p) = (self.mask.mask(&map)?, of.probabilities[source][k]);
                     let mut picture = self.over(&film, (&map, &mask), k, source, p, method.describe());
                     if let Some(heat) = &mut picture.heat {
                         // Occlusion has a sign: what speaks against the label is blue. RISE has none.
@@ -311,7 +313,7 @@ impl Painter<'_> {
         p: f64,
         words: &str,
     ) -> Overlay<'p> {
-        let mut marks = vec![Mark { name: "hottest fifth".to_owned(), shape: Shape::Outline(mask) }];
+        let mut marks = vec![Mark { name: self.mask.legend(), shape: Shape::Outline(mask) }];
         let name = if self.boxes == BoxRule::Whole { "its box" } else { "boxes of its parts" };
         let boxes = self.boxes.boxes(mask).into_iter();
         marks.extend(boxes.map(|b| Mark { name: name.to_owned(), shape: Shape::Box(b) }));

@@ -10,7 +10,7 @@ use super::chance::ChanceMap;
 use super::experts::{self, ExpertRegion, Known};
 use super::models::add_share;
 use super::population::{MeanMap, heat_shares};
-use super::{ExplainError, FeatureMap, HeatMap, Models, Refusals, SOURCES, tree_cam};
+use super::{ExplainError, FeatureMap, HeatMap, MaskRule, Models, Refusals, SOURCES, tree_cam};
 use crate::cohort::Cohort;
 use crate::error::{Error, Result};
 use chestnut_forest::Explainer;
@@ -27,6 +27,9 @@ pub(super) const BATCH: usize = 8;
 pub struct ExplainOptions {
     /// How the head's maps are made.
     pub cam: CamKind,
+    /// Which part of a map, of the head or the forest, is outlined and held against experts; [`MaskRule::of`] the kind
+    /// unless asked otherwise.
+    pub mask: MaskRule,
     /// Resamples of the agreement's intervals; the library's default if `None`.
     pub resamples: Option<usize>,
 }
@@ -171,6 +174,8 @@ pub struct Agreed {
     pub rows: Vec<AgreementRow>,
     /// Means per label and map.
     pub table: Vec<LabelAgreement>,
+    /// What made masks of all maps, those of chance too.
+    pub mask: MaskRule,
     /// What could not be used or was left out, one sentence each.
     pub messages: Vec<String>,
     /// Whether an item of the experts' files could not be used.
@@ -191,7 +196,7 @@ pub fn agreement(
     let fault = |e: experts::ExpertError| Error::File { path: path.to_path_buf(), problem: e.to_string() };
     let known = Known::of_cohort(&explained.cohort, renamed).map_err(fault)?;
     let read = experts::read(path, &known).map_err(fault)?;
-    let rule = AgreementRule::default();
+    let rule = AgreementRule { mask: options.mask, ..AgreementRule::default() };
     let by_id: BTreeMap<&str, &ImageMaps> =
         explained.images.iter().map(|i| (explained.cohort.images[i.row].id.as_str(), i)).collect();
     let number = |region: &ExpertRegion| explained.labels.iter().position(|l| *l == region.label);
@@ -243,7 +248,7 @@ pub fn agreement(
              pointing game"
         ));
     }
-    Ok(Agreed { rows, table, messages, refused })
+    Ok(Agreed { rows, table, mask: options.mask, messages, refused })
 }
 
 /// Mean map of each label over all explained images, and where its heat lies; `[source][label]`.

@@ -49,13 +49,18 @@ pub(in crate::explain) fn explained_of(maps: &[[HeatMap; 2]], probabilities: &[[
     Explained { labels, images, refused: Vec::new(), cohort, timings: Timings::default() }
 }
 
-const OPTIONS: ExplainOptions = ExplainOptions { cam: CamKind::GradCam, resamples: Some(20) };
+const OPTIONS: ExplainOptions =
+    ExplainOptions { cam: CamKind::GradCam, mask: MaskRule::Quantile(0.8), resamples: Some(20) };
 
 fn agreed(explained: &Explained, boxes: &str) -> Agreed {
+    agreed_by(explained, boxes, &OPTIONS)
+}
+
+fn agreed_by(explained: &Explained, boxes: &str, options: &ExplainOptions) -> Agreed {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("boxes.csv");
     std::fs::write(&path, format!("image,label,x,y,width,height\n{boxes}")).expect("a file");
-    agreement(explained, &path, &BTreeMap::new(), &OPTIONS, 0).expect("a table of boxes")
+    agreement(explained, &path, &BTreeMap::new(), options, 0).expect("a table of boxes")
 }
 
 #[test]
@@ -71,6 +76,18 @@ fn both_maps_are_scored_beside_chance() {
         assert_eq!(hit("Lung").0, Some(1.0), "{source}");
         assert!(hit("Lung").1 > 0.5 && hit("PNX") == (Some(0.0), 0.0), "{source}");
     }
+}
+
+#[test]
+fn the_rule_asked_for_makes_the_masks_of_all_maps() {
+    let shares = |mask: MaskRule| {
+        let found = agreed_by(&explained(), "a.png,Lung,0,0,20,20\n", &ExplainOptions { mask, ..OPTIONS });
+        assert_eq!(found.mask, mask);
+        found.rows.iter().map(|r| r.agreement.mask_share).collect::<Vec<f64>>()
+    };
+    let (fifth, all) = (shares(MaskRule::Quantile(0.8)), shares(MaskRule::Share(1.0)));
+    assert_eq!(fifth.len(), 4, "two models and two chance levels");
+    assert!(fifth.iter().zip(&all).all(|(a, b)| *a <= 0.21 && a < b), "{fifth:?} {all:?}");
 }
 
 #[test]
