@@ -161,6 +161,50 @@ fn outlines_and_agreement_follow_the_mask_rule() {
 }
 
 #[test]
+fn heat_outside_the_lungs_is_measured_roughly_or_by_masks() {
+    let s = study();
+    let args = ["explain", "study", "--no-overlays", "--population", "0", "--similar", "0"];
+    let page = || s.text("study/explain/index.html");
+    let measured = |lungs: &str| {
+        let table = s.table("study/explain/population.csv");
+        let [of, images, outside, area] =
+            ["lungs", "lungs_images", "outside_lungs", "outside_lungs_area"].map(|n| column(&table, n));
+        assert!(table[1..].iter().all(|r| r[of] == lungs), "{table:?}");
+        let with_heat: Vec<&Vec<String>> = table[1..].iter().filter(|r| !r[outside].is_empty()).collect();
+        assert!(!with_heat.is_empty(), "{table:?}");
+        let share = |r: &[String], at: usize| r[at].parse::<f64>().expect("a number");
+        assert!(with_heat.iter().all(|r| (0.0..=1.0).contains(&share(r, outside))), "{table:?}");
+        (with_heat[0][images].parse::<usize>().expect("a number"), share(with_heat[0], area))
+    };
+    s.chestnut(&args).ends(0);
+    let (rough, area) = measured("rough");
+    assert!(rough > 5 && (0.6..0.8).contains(&area), "two ellipses take 29 %: {area}");
+    assert!(page().contains("Where the heat lies") && page().contains("two ellipses, the same on every image"));
+
+    // A mask of every image, in another size than the films.
+    let all: Vec<String> = s.table("phantom/labels.csv").into_iter().skip(1).map(|row| row[0].clone()).collect();
+    let mask = image::GrayImage::from_fn(64, 64, |x, _| image::Luma([if x < 16 { 255 } else { 0 }]));
+    std::fs::create_dir_all(s.path("lungs")).expect("a folder");
+    all.iter().for_each(|name| mask.save(s.path(&format!("lungs/{name}"))).expect("a mask"));
+    let with = [&args[..], &["--lungs", "lungs"]].concat();
+    let run = s.chestnut(&with).ends(0);
+    assert!(!run.text().contains("have no lung mask"), "{run}");
+    let (whole, area) = measured("masks");
+    assert!(whole == rough && (area - 0.75).abs() < 1e-9, "{whole} of {rough}, {area}");
+    assert!(!page().contains("two ellipses, the same on every image") && page().contains("masks given with --lungs"));
+
+    // Images without one are counted and named, and have no part in it.
+    let remove = |name: &String| std::fs::remove_file(s.path(&format!("lungs/{name}"))).expect("removed");
+    all.iter().step_by(2).for_each(remove);
+    s.chestnut(&with).ends(0).says(&["images have no lung mask", ".png"]);
+    let (half, _) = measured("masks");
+    assert!(0 < half && half < whole, "{half} of {whole}");
+    all.iter().skip(1).step_by(2).for_each(remove);
+    s.chestnut(&with).fails_saying(&["lungs", "no explained image has a lung mask"]);
+    s.chestnut(&[&args[..], &["--lungs", "nowhere"]].concat()).fails_saying(&["nowhere", "no folder of lung masks"]);
+}
+
+#[test]
 fn bad_items_are_named_and_the_others_go_on() {
     let s = study();
     s.chestnut(&["explain", "study", "--overlays", "100", "--cases", "0", "--labels", "Lung"]).ends(0);

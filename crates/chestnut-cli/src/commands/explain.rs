@@ -10,12 +10,16 @@ use chestnut::cohort::Cohort;
 use chestnut::embed::Network;
 use chestnut::explain::agreement::{LabelAgreement, rows_csv, summary_csv};
 use chestnut::explain::batches::batches;
-use chestnut::explain::gallery::{Gallery, Grid, Section, agreement_table, shortcut_table, stability_table};
+use chestnut::explain::gallery::{
+    Gallery, Grid, Section, agreement_table, heat_table, shortcut_table, stability_table,
+};
+use chestnut::explain::lungs::Lungs;
 use chestnut::explain::masked::{Shortcuts, shortcuts};
+use chestnut::explain::means::Means;
 use chestnut::explain::perturb::MAX_PREDICTIONS;
 use chestnut::explain::perturbed::{self, Perturbation};
 use chestnut::explain::pictures::{self, Drawn, FOLDER, Painter};
-use chestnut::explain::population::PAPER_BATCH;
+use chestnut::explain::population::{DEFAULT_GRID, PAPER_BATCH};
 use chestnut::explain::stage::{self, ExplainOptions, Explained};
 use chestnut::explain::summary::{SUMMARY, Summary, split_of};
 use chestnut::explain::{BoxRule, CamKind, MaskRule, Models};
@@ -40,7 +44,7 @@ use std::path::PathBuf;
   chestnut explain study --experts boxes.csv --labels Effusion,Edema --overlays 40
   chestnut explain study --shortcuts
   chestnut explain study --together --boxes parts --similar 5
-  chestnut explain study --experts boxes.csv --mask share:0.5
+  chestnut explain study --experts boxes.csv --mask share:0.5 --lungs lung_masks
   chestnut explain study --images a.png,b.png --perturb occlusion
 
 Agreement on phantoms, whose true masks are known:
@@ -74,6 +78,10 @@ pub(crate) struct Explain {
     /// [default: quantile:0.8; peak:0.5 with --cam legacy].
     #[arg(long)]
     pub(crate) mask: Option<String>,
+    /// Lung masks for the share of heat outside the lungs: a folder with a PNG per image, white where lung is, called
+    /// and placed as the image is below the image folder [default: two rough ellipses on every image].
+    #[arg(long)]
+    pub(crate) lungs: Option<PathBuf>,
     /// Overlays to draw, those with the highest probabilities first.
     #[arg(long, default_value_t = 20)]
     pub(crate) overlays: usize,
@@ -108,8 +116,6 @@ pub(crate) struct Explain {
     pub(crate) store: Store,
 }
 
-/// Side of the mean maps.
-const POPULATION_SIDE: usize = 64;
 /// Messages that are shown; the files have all.
 const SHOWN: usize = 20;
 
@@ -161,14 +167,23 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
     let seed = study.settings.split.seed;
     let agreed =
         a.experts.as_ref().map(|path| stage::agreement(&explained, path, &renamed, &options, seed)).transpose()?;
+    let (lungs, about_lungs) = match &a.lungs {
+        Some(folder) => {
+            let read = Lungs::read(folder, &explained, DEFAULT_GRID)?;
+            refused.extend(read.refused);
+            (read.lungs, read.messages)
+        }
+        None => (Lungs::rough(DEFAULT_GRID)?, Vec::new()),
+    };
     pictures::clear(&study)?;
     let mut page = Page::new(&study, &cohort, &explained, &networks, &options);
     page.warn("explain", &models.remarks());
     // Images that a network could not embed.
     page.warn("explain", models.cohort().warnings.get(cohort.warnings.len()..).unwrap_or_default());
-    let means = stage::population(&explained, cam, POPULATION_SIDE)?;
-    study.write("explain/population.csv", stage::population_csv(&explained, &means)?.as_bytes())?;
-    page.warn("explain", &stage::flat_messages(&explained, &means));
+    let means = Means::of(&explained, cam, DEFAULT_GRID, &lungs)?;
+    study.write("explain/population.csv", means.csv(&explained, &lungs)?.as_bytes())?;
+    page.warn("explain", &means.flat_messages(&explained.labels));
+    page.warn("lungs", &about_lungs);
     let similar = if a.similar > 0 { models.similar(&readable, a.similar)? } else { Vec::new() };
     if a.similar > 0 {
         study.write("explain/similar.csv", similar_csv(&explained.cohort.label_names, &similar).as_bytes())?;
@@ -181,6 +196,7 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
         page.table(agreement_table(&agreed.table, mask));
         page.refused |= agreed.refused;
     }
+    page.table(heat_table(&explained.labels, &means, &lungs)?);
     if a.shortcuts {
         let progress = Progress::new("shortcut check", "passes");
         let check = shortcuts(&models, &readable, &|done, total| progress.update(done, total))?;
@@ -207,10 +223,10 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
         page.show(&format!("By hiding parts: {}", method.name()), note, pictures);
     }
     let drawing = std::time::Instant::now();
-    let over_all = painter.means(&drawn, &means)?;
+    let over_all = painter.means(&drawn, &means.maps)?;
     if a.population > 0 {
         let seed = study.settings.split.seed;
-        let halves = batches(&explained, cam, a.population, POPULATION_SIDE, seed)?;
+        let halves = batches(&explained, cam, a.population, DEFAULT_GRID, seed)?;
         study.write("explain/batches.csv", halves.csv().as_bytes())?;
         page.table(stability_table(&halves));
         let pictures = painter.batches(&drawn, &halves)?;
@@ -277,6 +293,7 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
         ("images", explained.images.len().to_string()),
         ("cam", cam.name().to_owned()),
         ("mask", mask.to_string()),
+        ("lungs", lungs.name().to_owned()),
         ("seconds_fitting", format!("{fitting:.3}")),
         ("seconds_passes", format!("{passes:.3}")),
         ("seconds_maps", format!("{maps:.3}")),

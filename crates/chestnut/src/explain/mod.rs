@@ -17,10 +17,12 @@
 //! | [`experts`] | what radiologists drew |
 //! | [`agreement`], [`chance`] | how far masks agree with it, and what luck would give |
 //! | [`population`], [`shortcut`] | mean maps of many images; heat where no anatomy is |
+//! | [`lungs`] | where the lungs lie, roughly or by masks |
+//! | [`means`] | mean maps of a study, and where their heat lies |
 //! | [`batches`] | mean maps of two random batches, and how far they are alike |
 //! | [`overlay`] | pictures |
 //! | [`models`] | the models of a study that are explained |
-//! | [`stage`] | maps, mean maps and agreement on a study |
+//! | [`stage`] | maps and agreement on a study |
 //! | [`perturbed`], [`masked`] | perturbation and the shortcut check on a study |
 //! | [`pictures`], [`gallery`] | what is drawn of a study, and the page that shows it |
 //! | [`summary`] | what the report of `compare` shows of it |
@@ -37,8 +39,10 @@ pub mod experts;
 pub mod gallery;
 pub mod head;
 pub mod heat;
+pub mod lungs;
 pub mod mask;
 pub mod masked;
+pub mod means;
 pub mod models;
 pub mod overlay;
 pub mod perturb;

@@ -109,22 +109,3 @@ fn empty_maps_and_items_that_fit_nothing_are_said_and_the_others_go_on() {
     assert_eq!(found.rows.len(), 4);
     assert!(found.messages.iter().any(|m| m.starts_with("1 of 3 outlined findings lie on images")), "{found:?}");
 }
-
-#[test]
-fn empty_maps_have_no_part_in_means() {
-    let explained = explained();
-    let maps = population(&explained, CamKind::GradCam, 8).expect("possible");
-    assert_eq!((maps[0].len(), maps[1][1].images(), maps[1][1].flat()), (2, 1, 1));
-    let messages = flat_messages(&explained, &maps);
-    assert_eq!(messages.len(), 4, "{messages:?}");
-    assert!(messages[0].starts_with("Lung, fine-tuned head: nothing in 1 of 2 images"), "{messages:?}");
-    let csv = population_csv(&explained, &maps).expect("a table");
-    let lines: Vec<&str> = csv.lines().collect();
-    assert_eq!(lines.len(), 5);
-    assert!(lines[1].starts_with("fine-tuned head,Lung,1,1,0."), "{csv}");
-
-    let mut cold = self::explained();
-    cold.images.remove(0);
-    let maps = population(&cold, CamKind::GradCam, 8).expect("possible");
-    assert!(population_csv(&cold, &maps).expect("a table").contains("forest,PNX,0,1,,,,,no heat"));
-}
