@@ -26,6 +26,7 @@
 //! | [`perturbed`], [`masked`] | perturbation and the shortcut check on a study |
 //! | [`pictures`], [`gallery`] | what is drawn of a study, and the page that shows it |
 //! | [`summary`] | what the report of `compare` shows of it |
+//! | [`run`] | all of it in order, one step at a time |
 //!
 //! A heat map says what a model used. It does not say that the model is right, nor that the finding is there.
 
@@ -45,12 +46,14 @@ pub mod masked;
 pub mod means;
 pub mod models;
 pub mod overlay;
+mod page;
 pub mod perturb;
 pub mod perturbed;
 pub mod pictures;
 #[cfg(test)]
 mod planted_tests;
 pub mod population;
+pub mod run;
 pub mod shortcut;
 pub mod stage;
 pub mod summary;
