@@ -4,9 +4,9 @@
     python3 fuzz/make_corpus.py [--chestnut target/release/chestnut]
 
 From the fixtures of the tests; from $CHESTNUT_DATA (its dicom, originals and masks folders), where it is set; and, with
-the program, from a small made-up study: DICOM in five syntaxes, study.toml, cohort.csv, shards. The DICOM files of
-compressed streams are put together here, one for each syntax. Mutations are seeded, so the corpus is always the same. The
-standard library is enough.
+the program, from a small made-up study: DICOM in five syntaxes, study.toml, cohort.csv, shards, metrics, models. The DICOM
+files of compressed streams are put together here, one for each syntax, and so are small files of a kind that a study keeps.
+Mutations are seeded, so the corpus is always the same. The standard library is enough.
 """
 
 import argparse
@@ -130,6 +130,86 @@ def models():
     probe = {"width": 2, "outputs": 2, "lambdas": [1.0, 0.1], "weights": [0.1, -0.2, 0.3, 0.4], "intercepts": [0.0, 1.0]}
     for name, model in [("forest", forest(2)), ("single-forests", [forest(1), forest(1)]), ("linear-probe", probe)]:
         add("forest_model", f"{name}.json", json.dumps({**head, "model": {name: model}}).encode())
+    kept_files(params)
+
+
+# What the first byte of an input of the targets kept and pretrain means.
+KEPT = ["index", "tuned", "scores", "finetuned", "metrics", "manifest", "summary", "lock", "key"]
+PRETRAIN = ["csv", "split", "chexpert", "nih14", "patients", "squares", "windows", "checkpoint"]
+
+
+def add_kept(kind, name, content):
+    add("kept", f"{kind}-{name}", bytes([KEPT.index(kind)]) + content)
+
+
+def add_pretrain(kind, name, content):
+    add("pretrain", f"{kind}-{name}", bytes([PRETRAIN.index(kind)]) + content)
+
+
+def compact(value):
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def kept_files(params):
+    """Files of a study by hand; whatever is asked of them stands in crates/chestnut/src/fuzzing.rs."""
+    best = {"params": params, "mean": 0.5, "sd": 0.1, "labels": [0.5, None], "not_estimable": 0}
+    add_kept("tuned", "one.json", compact([{"network": "n", "best": best, "settings": 1, "training": "0"}]))
+    add_kept("scores", "two.json", b"[[0.5,null],[1.0,0.25]]")
+    options = {"depth": "block", "epochs": 2, "batch": 16, "rate": 1e-4, "cosine": True, "patience": 5, "weight_decay": 0.0,
+               "norms": False, "folds": True}
+    fits = [{"start_auc": 0.5, "epochs": [{"loss": 0.1, "validation_auc": None}], "best": 0}]
+    record = {"version": "0.1.0", "network": "n", "options": options, "key": "k", "labels": ["PNX", "Lung"], "fits": fits,
+              "predictions": {"a.png": [0.5, 0.25]}}
+    add_kept("finetuned", "one.json", compact(record))
+    stage = {"seconds": 78.4, "facts": {"weights_sha256": "abc", "tta": "five"}}
+    add_kept("manifest", "two.json", compact({"version": "0.1.0", "stages": {"ingest": stage, "embed net": stage}}))
+    grid = {"title": "T", "note": "n", "head": ["a", "b"], "rows": [["1", "2"], ["3"]]}
+    summary = {"format_version": 1, "cohort_hash": "0", "split": "", "facts": ["7 images"], "shortcuts": ["look"],
+               "tables": [grid], "maps": [{"path": "top.png", "words": "w"}]}
+    add_kept("summary", "one.json", compact(summary))
+    add_kept("lock", "one.toml", b"pid = 7\ncommand = \"tune\"\ncomputer = \"c\"\nsince = \"2026-01-01 00:00:00\"\n")
+    add_kept("key", "hex", b"0f" * 32 + b"\n")
+    conditional = b"[conditional]\nB = \"A\"\n"
+    head = b"[head]\nlabels = [\"A\", \"B\"]\n[[head.layers]]\nunits = 2\nactivation = \"sigmoid\"\n"
+    add("settings", "model.toml", b"name = \"net\"\narchitecture = \"vgg16\"\nchannels = 3\nstandardisation = \"imagenet\"\n"
+        b"input_size = 224\nsource_file = \"a.h5\"\nsource_format = \"keras-v3\"\nsource_sha256 = \"0\"\nweights_sha256 = \"0\"\n"
+        b"licence = \"CC0\"\nnotes = []\nadded_by_version = \"0.1.0\"\n" + head + conditional)
+
+
+def pretrain_files():
+    add_pretrain("csv", "plain.csv", b"image,patient_id,Pleura,Lung\na.png,1,1,0\nsub/b.png,2,,-1\n./c.png,3,yes,no\n")
+    add_pretrain("csv", "out.csv", b"image,patient_id,Pleura,Lung\n../a.png,1,1,0\n")
+    add_pretrain("split", "plain.csv", b"path;patient;split;Pleura;Lung\na.png;1;train;1;0\nb.png;2;val;0;1\nc.png;3;test;0;0\n")
+    labels = ["No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation",
+              "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture", "Support Devices"]
+    rows = ["Path,Sex,Age,Frontal/Lateral,AP/PA," + ",".join(labels),
+            "set/train/patient00001/study1/view1_frontal.jpg,Female,68,Frontal,AP,1.0,,,,,,,,,0.0,,,,1.0",
+            "set/train/patient00002/study2/view1_frontal.jpg,Male,87,Frontal,PA,,,-1.0,1.0,,-1.0,-1.0,,-1.0,,-1.0,,1.0,"]
+    add_pretrain("chexpert", "train.csv", "\n".join(rows).encode())
+    add_pretrain("nih14", "entry.csv", b"Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,\n"
+                 b"1.png,Cardiomegaly|Emphysema,0,1,58,M,PA,\n2.png,No Finding,0,2,81,M,AP,\n")
+    add_pretrain("patients", "list.txt", "\ufeff# test patients\n1\n 9 \n".encode())
+    entry = b"\x01" + struct.pack("<QQ", 7, 1 << 60) + bytes(32)
+    head = b"chestnut squares" + struct.pack("<IIQ", 2, 8, 2) + bytes(range(32))
+    add_pretrain("squares", "two.bin", head + 2 * entry + bytes(128))
+    add_pretrain("windows", "four.bin", b"0" * 64 + struct.pack("<8H", 4, 8, 0, 32, 1, 1, 2, 2))
+    settings = {"network": "densenet121", "labels": ["A"], "start": "seed", "freeze": [], "images": "0", "size": 32,
+                "crop": "centre", "template": None, "standardisation": "none",
+                "augment": {"rotation": 7.0, "scale": 0.02, "shear": 2.0, "flip": False},
+                "policies": {"uncertain": "ignore", "blank": "ignore", "propagate": False, "conditional": False},
+                "positive_weights": False, "balanced": False, "validation": 0.1, "batch": 3, "accumulate": 1, "epochs": 4,
+                "patience": 4, "schedule": {"rate": 0.5, "shape": {"steps": {"factor": 0.5}}, "warm_up": 2},
+                "update": {"adam": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-7}, "weight_decay": 0.0, "momentum": 0.99,
+                           "unbiased_variance": False},
+                "ema": 0.9, "seed": 5}
+    epoch = {"epoch": 0, "rate": 1e-4, "loss": 0.3, "validation_loss": None, "auc": 0.5, "aucs": [0.5]}
+    place = {"epoch": 1, "batch": 2, "taken": 2, "loss": 0.25, "step": 5, "history": [epoch], "log_bytes": 99}
+    texts = {"chestnut.pretrain.settings": json.dumps(settings), "chestnut.pretrain.place": json.dumps(place)}
+    header = {"__metadata__": texts}
+    for k, kind in enumerate(["weights", "mean", "square", "average"]):
+        header[f"{kind}/head.0.kernel"] = {"dtype": "F32", "shape": [2], "data_offsets": [8 * k, 8 * k + 8]}
+    header = compact(header)
+    add_pretrain("checkpoint", "small", struct.pack("<Q", len(header)) + header + struct.pack("<8f", *range(8)))
 
 
 def fixtures():
@@ -163,6 +243,27 @@ def data(folder):
             add("dicom" if content[128:132] == b"DICM" else "image", path.name, content)
 
 
+def cut(metrics):
+    """A comparison of two rows and two labels, so that a mutation meets something new; its lists still fit each other."""
+    few = 2
+    names = metrics["labels"] = metrics["labels"][:few]
+    metrics["methods"] = metrics["methods"][:few]
+    for part in ["details", "differences", "subgroups"]:
+        metrics[part] = metrics[part][:1]
+    known = {m["approach"] for m in metrics["methods"]}
+    metrics["learning"] = [p for p in metrics["learning"] if p["approach"] in known][:4]
+    for item in metrics["methods"] + metrics["details"] + metrics["differences"] + metrics["learning"]:
+        item["labels"] = item["labels"][:few]
+        if item.get("spread"):
+            item["spread"]["labels"] = item["spread"]["labels"][:few]
+    for detail in metrics["details"]:
+        for label in detail["labels"]:
+            label["decision"] = label["decision"][:5]
+    for groups in metrics["subgroups"]:
+        groups["rows"] = [r for r in groups["rows"] if r["label"] in names]
+    return metrics
+
+
 def study(binary):
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
@@ -180,7 +281,7 @@ def study(binary):
             members.append((f"disc/{path.name}", path.read_bytes()[:3000]))
         archives(members[:3] + [("labels.csv", (scratch / "export/labels.csv").read_bytes())])
         add("table", "export.csv", (scratch / "export/labels.csv").read_bytes())
-        run("phantom", "-n", "12", "--size", "96", "-o", "phantom")
+        run("phantom", "-n", "40", "--size", "96", "--seed", "3", "--masks", "-o", "phantom")
         for path in sorted((scratch / "phantom/images").glob("*.png"))[:3]:
             add("image", path.name, path.read_bytes())
         run("ingest", "phantom/images", "--labels", "phantom/labels.csv", "-o", "study")
@@ -189,6 +290,14 @@ def study(binary):
             add("study", name, (scratch / "study" / name).read_bytes())
         for k, path in enumerate(sorted((scratch / "study/embeddings").rglob("*.parquet"))):
             add("shard", f"part{k}.parquet", path.read_bytes())
+        for path in sorted((scratch / "phantom/masks").glob("*.png"))[:3]:
+            add("experts", path.name, path.read_bytes())
+        run("compare", "study", "--approach", "embeddings", "--learning-curve", "2")
+        add("study", "split.csv", (scratch / "study/split.csv").read_bytes())
+        index = json.loads((scratch / "study/models/index.json").read_text())
+        add_kept("index", "study.json", compact({**index, "approaches": index["approaches"][:1]}))
+        add_kept("metrics", "study.json", compact(cut(json.loads((scratch / "study/metrics.json").read_text()))))
+        add_kept("manifest", "study.json", (scratch / "study/manifest.json").read_bytes())
 
 
 def main():
@@ -199,6 +308,7 @@ def main():
     fixtures()
     archives([("a.png", b"\x89PNG\r\n\x1a\nnot much"), ("folder/b", b"DICM" * 20), ("DICOMDIR", b"x")])
     models()
+    pretrain_files()
     folder = os.environ.get("CHESTNUT_DATA")
     if folder:
         data(pathlib.Path(folder))

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Kills ingest, embed, tune and compare (signal 9) at random moments, runs them again, and compares every byte.
+"""Kills every stage of a study (signal 9) at random moments, runs it again, and compares every byte.
 
     cargo build --release
-    python scripts/kill_test.py --kills 200 --json kills.json
+    python scripts/kill_test.py --kills 300 --json kills.json
 
 The moments are uniform over each stage's measured duration. After a kill the same command is run again: it is either
 killed as well or left to its end. Whenever a stage comes to its end, all files of the study must equal those of an
 uninterrupted run (wall times apart). Prints the counts; ends with 1 if anything differs. With the defaults a study has 280
-films, so embed writes two shards. Temporary files that a killed process left are counted; they are no error. The
-standard library is enough.
+films, so embed writes two shards. Temporary files that a killed process left are counted; they are no error. The stages are
+those of stages.py, or some of them (--stages). The standard library is enough.
 """
 
 import argparse
@@ -72,20 +72,25 @@ def try_stage(stages, name, kills, draw, study):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default="target/release/chestnut")
-    parser.add_argument("--kills", type=int, default=200, help="over all four stages")
+    parser.add_argument("--kills", type=int, default=300, help="over all stages")
+    parser.add_argument("--stages", default=",".join(NAMES), help="stages to kill, of " + ", ".join(NAMES))
     parser.add_argument("--images", type=int, default=280)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", help="file for the counts")
     a = parser.parse_args()
+    unknown = [name for name in a.stages.split(",") if name not in NAMES]
+    if unknown:
+        parser.error(f"no stage is called {', '.join(unknown)}")
     start = time.perf_counter()
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="kill-test-"))
     draw = random.Random(a.seed)
     results, wrong = {}, []
+    chosen = [name for name in NAMES if name in a.stages.split(",")]
     try:
         stages = Stages(a.binary, scratch, a.images, a.size)
-        for at, name in enumerate(NAMES):
-            share = a.kills // len(NAMES) + (at < a.kills % len(NAMES))
+        for at, name in enumerate(chosen):
+            share = a.kills // len(chosen) + (at < a.kills % len(chosen))
             results[name], differing = try_stage(stages, name, share, draw, stages.study)
             wrong += [f"{name}: {file}" for file in differing]
             results[name]["seconds_uninterrupted"] = round(stages.seconds[name], 2)

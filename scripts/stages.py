@@ -1,8 +1,9 @@
-"""The four stages of a small made-up study, run once without trouble: what kill_test.py and disk_full.py compare with.
+"""The stages of a small made-up study, run once without trouble: what kill_test.py and disk_full.py compare with.
 
-A study of phantom DICOM files goes through ingest, embed, tune and compare; its folder is copied after each stage. Two
-such runs must agree byte by byte, wall times apart, or nothing can be said about interrupted ones. The network is made
-by a formula and the grid is small. The pseudonym key is the same everywhere: it is drawn once per study.
+A study of phantom DICOM files goes through ingest, embed, tune, finetune, compare and explain; its folder is copied after
+each stage. Two such runs must agree byte by byte, wall times apart, or nothing can be said about interrupted ones. The
+network is made by a formula, the grid is small, and finetune teaches the head with a checkpoint after each epoch. The
+pseudonym key is the same everywhere: it is drawn once per study.
 """
 
 import json
@@ -12,12 +13,14 @@ import shutil
 import subprocess
 import time
 
-NAMES = ["ingest", "embed", "tune", "compare"]
+NAMES = ["ingest", "embed", "tune", "finetune", "compare", "explain"]
 NET = "seeded:densenet121"
 KEY = ".pseudonym-key"
 # Files that are no results: the lock, and what a killed process could not remove.
 LOCK = ".lock"
-LEFTOVER = ".chestnut-"
+LEFTOVER = re.compile(r"^\.chestnut-|^\..*\.(tmp|old)$")
+# Of a folder that goes when its stage comes to its end.
+UNFINISHED = ".unfinished/"
 GRID = """learner = "random-forest"
 trees = [5, 20]
 max_depth = [2, 5]
@@ -28,6 +31,8 @@ max_features = ["sqrt"]
 bootstrap = [false]
 """
 DURATION = re.compile(rb"\b\d[\d.,]*\s?(?:ms|s|min|h)(?:\s\d+\s(?:s|min))?\b")
+# Wall times without a unit: recorded facts of a stage, and the share that maps took.
+BARE = re.compile(rb"(?<=seconds_)(\w+: )[\d.]+|\d+(?= % of the passes)")
 
 
 class Stages:
@@ -55,7 +60,10 @@ class Stages:
             "ingest": [str(phantom / "images"), "--labels", str(phantom / "labels.csv"), "-o", str(study)],
             "embed": [str(study), "--net", NET],
             "tune": [str(study), "--grid", str(self.scratch / "grid.toml"), "--folds", "3"],
+            "finetune": [str(study), "--net", NET, "--depth", "head", "--epochs", "40", "--patience", "40",
+                         "--checkpoint-minutes", "0.00001"],
             "compare": [str(study), "--tuned"],
+            "explain": [str(study), "--overlays", "4", "--cases", "1", "--similar", "1", "--population", "20"],
         }
         return [self.binary, name] + rest[name]
 
@@ -110,13 +118,14 @@ def contents(folder):
     folder = pathlib.Path(folder)
     found = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != LOCK and not path.name.startswith(LEFTOVER):
-            found[str(path.relative_to(folder))] = timeless(path.name, path.read_bytes())
+        name = path.relative_to(folder)
+        if path.is_file() and path.name != LOCK and not any(LEFTOVER.search(part) for part in name.parts):
+            found[str(name)] = timeless(path.name, path.read_bytes())
     return found
 
 
 def leftovers(folder):
-    return sum(1 for p in pathlib.Path(folder).rglob(LEFTOVER + "*"))
+    return sum(1 for p in pathlib.Path(folder).rglob("*") if LEFTOVER.search(p.name))
 
 
 def timeless(name, content):
@@ -132,7 +141,7 @@ def timeless(name, content):
             return b"\n".join(b",".join(c for k, c in enumerate(row) if k not in timed) for row in cells)
         return content
     if name.endswith((".html", ".md", ".txt")):
-        return DURATION.sub(b"TIME", content)
+        return BARE.sub(b"TIME", DURATION.sub(b"TIME", content))
     return content
 
 

@@ -45,6 +45,32 @@ pub fn with_study(data: &[u8], f: impl FnOnce(&Path)) {
     f(folder());
 }
 
+/// Calls `f` with a folder in which the file `name`, which may lie in a folder of its own, has this content. Nothing of an
+/// earlier input is left in it.
+pub fn with_kept(name: &str, data: &[u8], f: impl FnOnce(&Path)) {
+    let root = folder().join("kept");
+    let path = root.join(name);
+    std::fs::create_dir_all(path.parent().unwrap_or(&root)).expect("a folder for files");
+    std::fs::write(&path, data).expect("the folder can be written to");
+    f(&root);
+    let _ = std::fs::remove_file(&path);
+}
+
+/// A folder in which nothing lies.
+pub fn empty() -> &'static Path {
+    static EMPTY: OnceLock<PathBuf> = OnceLock::new();
+    EMPTY.get_or_init(|| {
+        let empty = folder().join("empty");
+        std::fs::create_dir_all(&empty).expect("a folder without files");
+        empty
+    })
+}
+
+/// `metrics.json` of a comparison without any approach.
+pub const NOTHING_COMPARED: &[u8] = br#"{"version":"0","title":"t","labels":["A"],"images":1,"patients":1,"rejects":[],
+"warnings":[],"unit":"patient","seed":0,"parts":[],"recipe":[],"recipe_hash":"0","networks":[],"settings":[],"methods":[],
+"as_published":false,"details":[],"differences":[],"subgroups":[],"learning":[],"timings":[],"seconds":[]}"#;
+
 /// Reads a weight file, as `models add` does first.
 pub fn weights(data: &[u8]) {
     with_file("weights", data, |path| {

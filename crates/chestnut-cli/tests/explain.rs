@@ -29,6 +29,18 @@ fn drawn(s: &Scratch) -> BTreeSet<String> {
     images.filter(|image| overlays.iter().any(|o| o.contains(&format!("-{}-", image.replace('-', "_"))))).collect()
 }
 
+/// Image, map, component and corners of each row of boxes.csv.
+fn boxes(s: &Scratch) -> Vec<(String, String, String, [usize; 4])> {
+    let table = s.table("study/explain/boxes.csv");
+    let [image, map, component, x0, y0, x1, y1] =
+        ["image", "map", "component", "x0", "y0", "x1", "y1"].map(|name| column(&table, name));
+    let row = |r: &Vec<String>| {
+        let corners = [x0, y0, x1, y1].map(|at| r[at].parse().expect("a number"));
+        (r[image].clone(), r[map].clone(), r[component].clone(), corners)
+    };
+    table[1..].iter().map(row).collect()
+}
+
 /// Columns of a table by name.
 fn column(table: &[Vec<String>], name: &str) -> usize {
     table[0].iter().position(|c| c == name).unwrap_or_else(|| panic!("no column {name} in {:?}", table[0]))
@@ -47,6 +59,14 @@ fn a_study_is_explained_with_masks_shortcuts_and_a_page() {
         let found = files(&s.path(&format!("study/explain/{folder}")));
         assert_eq!(found.len(), count, "{folder}");
         assert!(found.iter().all(|(name, bytes)| name.ends_with(".png") && bytes.starts_with(b"\x89PNG")));
+    }
+    // A box of every overlay but of maps that point nowhere, in pixels of the film.
+    let images = drawn(&s);
+    let boxes = boxes(&s);
+    assert!((10..=28).contains(&boxes.len()), "{boxes:?}");
+    for (image, map, component, [x0, y0, x1, y1]) in &boxes {
+        assert!(images.contains(image) && ["grad-cam", "tree-cam"].contains(&map.as_str()), "{boxes:?}");
+        assert!(component == "whole" && x0 < x1 && *x1 <= 96 && y0 < y1 && *y1 <= 96, "{boxes:?}");
     }
     let population = s.table("study/explain/population.csv");
     assert_eq!(population.len(), 1 + 2 * LABELS.len());
@@ -99,7 +119,7 @@ fn a_study_is_explained_with_masks_shortcuts_and_a_page() {
     let run = s.command(&args).env("RAYON_NUM_THREADS", "1").output().expect("the program starts");
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     assert!(before == tables.each_ref().map(|name| s.read(name)), "tables differ with one thread");
-    assert!(files(&s.path("study/explain/overlays")).is_empty());
+    assert!(files(&s.path("study/explain/overlays")).is_empty() && !s.has("study/explain/boxes.csv"));
 }
 
 #[test]
@@ -120,6 +140,7 @@ fn single_images_are_explained_by_hiding_their_parts() {
         let correlations: Vec<f64> = agreeing.map(|r| r[agree].parse().expect("a number")).collect();
         assert!(!correlations.is_empty() && correlations.iter().all(|r| (-1.0..=1.0).contains(r)), "{table:?}");
         assert_eq!(files(&s.path(&format!("study/explain/{method}"))).len(), 2, "one label, two models");
+        assert!(boxes(&s).iter().all(|(of, map, ..)| of == image && map == method), "no overlays, but these pictures");
         assert!(s.text("study/explain/index.html").contains(&format!("By hiding parts: {method}")));
     }
     s.chestnut(&["explain", "study", "--perturb", "rise"]).fails_saying(&["--images"]);
@@ -304,11 +325,17 @@ fn batches_similar_cases_and_several_labels_on_one_film() {
 
     // Boxes of parts are other pictures; nothing of batches and similar cases where none are asked for.
     let whole = files(&s.path("study/explain/overlays"));
+    assert!(!boxes(&s).is_empty() && boxes(&s).iter().all(|b| b.2 == "whole"));
     std::fs::remove_dir_all(s.path("study/explain")).expect("removed");
     let args = ["explain", "study", "--population", "0", "--similar", "0", "--boxes", "parts", "--overlays", "3"];
     s.chestnut(&[&args[..], &["--cases", "0"]].concat()).ends(0);
     let parts = files(&s.path("study/explain/overlays"));
     assert!(parts.len() == whole.len() && parts != whole);
+    let of_parts = boxes(&s);
+    assert!(
+        of_parts.iter().any(|b| b.2 == "1") && of_parts.iter().all(|b| b.2.parse::<usize>().is_ok()),
+        "{of_parts:?}"
+    );
     for name in ["batches.csv", "similar.csv"] {
         assert!(!s.has(&format!("study/explain/{name}")), "{name}");
     }

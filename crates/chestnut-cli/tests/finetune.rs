@@ -5,8 +5,11 @@
 mod common;
 
 use common::{NET, NET_FOLDER, Scratch, files};
+use std::process::Stdio;
+use std::time::Instant;
 
 const RECORD: &str = "finetuned/seeded-densenet121-block.json";
+const WEIGHTS: &str = "models/seeded-densenet121-block/weights.safetensors";
 
 #[test]
 fn last_blocks_are_taught_compared_and_refused_where_they_would_leak() {
@@ -17,6 +20,7 @@ fn last_blocks_are_taught_compared_and_refused_where_they_would_leak() {
     let block = ["compare", "study", "--approach", "embeddings,finetuned-block"];
     s.chestnut(&block).fails_saying(&[RECORD, "chestnut finetune study"]);
     s.chestnut(&["finetune", "study", "--epochs", "0"]).fails_saying(&["epochs"]);
+    s.chestnut(&["finetune", "study", "--checkpoint-minutes", "0"]).fails_saying(&["--checkpoint-minutes is 0"]);
     let teach = ["finetune", "study", "--net", NET, "--epochs", "2", "--batch", "8"];
     s.chestnut(&teach).ends(0).says(&["validation AUC", "seeded-densenet121-block"]);
     let record: serde_json::Value = serde_json::from_slice(&s.read(&format!("study/{RECORD}"))).expect("JSON");
@@ -31,10 +35,27 @@ fn last_blocks_are_taught_compared_and_refused_where_they_would_leak() {
     let listed = s.chestnut(&["models", "list", "--models", "study/models"]).ends(0);
     listed.says(&["seeded-densenet121-block", "densenet121", "7 outputs"]);
 
-    // The same seed and images give the same bytes.
-    let before = s.read(&format!("study/{RECORD}"));
+    // The same seed and images give the same bytes, however often it is killed.
+    let outputs = || [RECORD, WEIGHTS].map(|name| s.read(&format!("study/{name}")));
+    let before = outputs();
+    let start = Instant::now();
     s.chestnut(&teach).ends(0);
-    assert!(s.read(&format!("study/{RECORD}")) == before);
+    let took = start.elapsed();
+    assert!(outputs() == before);
+    let often = [&teach[..], &["--checkpoint-minutes", "0.00001"]].concat();
+    let mut caught = 0;
+    for share in [0.7, 0.4, 0.8, 0.55, 0.9] {
+        let mut command = s.command(&often);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
+        std::thread::sleep(took.mul_f64(share));
+        caught += u32::from(child.try_wait().expect("its state").is_none());
+        let _ = child.kill();
+        child.wait().expect("ended");
+    }
+    assert!(caught > 0, "every run was faster than the kill");
+    s.chestnut(&teach).ends(0);
+    assert!(outputs() == before, "the same bytes as without a kill");
+    assert!(!s.path("study/finetuned/seeded-densenet121-block.unfinished").exists(), "what was kept to go on is gone");
 
     s.chestnut(&[&block[..], &["--repeats", "2"]].concat()).fails_saying(&["first split"]);
     let settings = s.text("study/study.toml");

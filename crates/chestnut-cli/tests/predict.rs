@@ -18,6 +18,9 @@ const APPROACHES: [(&str, &str); 3] = [
     ("Fine-tuned head", "fine-tuned-head"),
 ];
 
+/// Networks with outputs of their own.
+const OWN: &str = "seeded:densenet121+chexpert,seeded:xception+chexpert";
+
 /// A study of phantoms, compared with all learners that keep models.
 fn compared(images: &str, nets: &str) -> Scratch {
     let s = Scratch::new();
@@ -109,6 +112,43 @@ fn the_studys_own_test_images_get_the_probabilities_of_the_tables() {
     assert!(before == s.read("study/predictions.csv"));
     assert!(!s.has("study/models/index.json") && files(&s.path("study/models/embeddings-rf")).is_empty());
     predict(&s, "phantom/images", &[]).fails_saying(&["models/index.json", "chestnut compare study"]);
+}
+
+#[test]
+fn the_baseline_and_stacking_predict_from_the_networks_own_outputs() {
+    let s = compared("40", OWN);
+    let split = s.table("study/split.csv");
+    let test: Vec<&str> = split[1..].iter().filter(|r| r[2] == "test").map(|r| r[0].as_str()).collect();
+    let kept = [("Baseline", "baseline", "Average", 0), ("Stacking", "stacking", "Raw outputs", 1)];
+    for (approach, folder, source, models) in kept {
+        assert_eq!(files(&s.path(&format!("study/models/{folder}"))).len(), models, "{approach}");
+        let out = format!("{folder}.csv");
+        // By the name of the folder, too.
+        predict(&s, "phantom/images", &["--approach", folder, "--out", out.as_str()]).ends(0).says(&[approach]);
+        let (expected, found) = (scored(&s, approach, source), predicted(&s, &out));
+        let both: Vec<(f64, f64)> = expected.iter().filter_map(|(key, &p)| Some((p, *found.get(key)?))).collect();
+        assert!(both.len() >= 4 * test.len(), "{approach}: {} of {}", both.len(), expected.len());
+        assert!(both.iter().all(|(p, q)| (p - q).abs() <= 1e-6 + 1e-12), "{approach}: {both:?}");
+        let json = predict(&s, "phantom/images", &["--approach", approach, "--json"]).ends(0);
+        let json: serde_json::Value = serde_json::from_str(&json.out).expect("JSON");
+        assert_eq!((json["approach"].as_str(), json["source"].as_str()), (Some(approach), Some(source)));
+    }
+    // They say different things, and neither is what is used unless asked for.
+    let said = |folder: &str| predicted(&s, &format!("{folder}.csv"));
+    assert_ne!(said("baseline"), said("stacking"));
+    predict(&s, "phantom/images", &["--out", "usual.csv"]).ends(0).says(&["Embeddings + RF"]);
+    // The baseline has learned nothing, so no image was learned from but for its thresholds.
+    let learned = &split[1..].iter().find(|r| r[2] == "train").expect("a training part")[0];
+    assert!(row_of(&s, "baseline.csv", learned)["remark"].contains("thresholds and calibration were learned from"));
+    assert!(row_of(&s, "stacking.csv", learned)["remark"].contains("that the models learned from"));
+
+    // The baseline alone can be kept as well, mapped before it is averaged.
+    s.chestnut(&["compare", "study", "--quick", "--approach", "baseline", "--map-first"]).ends(0);
+    assert!(files(&s.path("study/models/stacking")).is_empty() && s.has("study/models/index.json"));
+    predict(&s, "phantom/images", &["--out", "first.csv"]).ends(0).says(&["Baseline"]);
+    let (expected, found) = (scored(&s, "Baseline", "Average"), predicted(&s, "first.csv"));
+    assert!(!expected.is_empty());
+    assert!(expected.iter().all(|(key, p)| found.get(key).is_some_and(|q| (p - q).abs() <= 1e-6 + 1e-12)));
 }
 
 #[test]
@@ -226,7 +266,7 @@ fn what_has_changed_since_is_refused() {
     let refused = |parts: &[&str]| predict(&s, "phantom/images", &[]).fails_saying(parts);
     s.write("study/models/index.json", &index.as_bytes()[..index.len() / 2]);
     refused(&["index.json", "chestnut compare study"]);
-    s.write("study/models/index.json", index.replacen("\"format_version\": 1", "\"format_version\": 9", 1).as_bytes());
+    s.write("study/models/index.json", index.replacen("\"format_version\": 2", "\"format_version\": 9", 1).as_bytes());
     refused(&["format 9"]);
     s.write("study/models/index.json", index.replacen("seeded (not trained)", "other weights", 1).as_bytes());
     refused(&[NET, "embed and compare again"]);

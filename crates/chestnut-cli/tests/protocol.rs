@@ -109,6 +109,7 @@ fn the_papers_protocol_stands_apart_and_is_marked() {
     s.ingest("phantom/labels.csv", "study").ends(0);
     s.chestnut(&["embed", "study", "--net", NETS]).ends(0);
     s.chestnut(&["compare", "study", "--net", NETS, "--quick"]).ends(0);
+    assert!(!s.text("study/report/index.html").contains("as_published/index.html"));
     let own = ["study/tables/auc.csv", "study/split.csv", "study/predictions.csv"];
     let before: Vec<String> = own.iter().map(|f| s.text(f)).collect();
 
@@ -144,6 +145,9 @@ fn the_papers_protocol_stands_apart_and_is_marked() {
         assert!(s.has(&format!("study/as_published/predictions_{name}.csv")));
     }
     assert!(s.text("study/as_published/tables.md").matches("**AS PUBLISHED").count() == 3);
+    assert_published_page(&s.text("study/as_published/index.html"));
+    let report = s.text("study/report/index.html");
+    assert!(report.contains("href=\"../as_published/index.html\"") && !report.contains("AS PUBLISHED, Table"));
     let split = s.table("study/as_published/split_table7.csv");
     let count = |part: &str| split[1..].iter().filter(|r| r[2] == part).count();
     assert_eq!(["train", "validation", "test"].map(count), [28, 4, 8]);
@@ -163,6 +167,44 @@ fn the_papers_protocol_stands_apart_and_is_marked() {
     s.chestnut(&["compare", "study", "--net", NET, "--quick", "--as-published"]).ends(0);
     assert!(!s.has("study/as_published/tables/table5.csv") && !s.has("study/as_published/predictions_table5.csv"));
     assert!(s.has("study/as_published/tables/table6.csv"));
+    let page = s.text("study/as_published/index.html");
+    assert!(!page.contains("AS PUBLISHED, Table 5") && page.contains("AS PUBLISHED, Table 6"));
+    assert!(page.contains("the networks have no outputs that map to these labels"));
+}
+
+/// Three tables, each below its mark and the reasons why it is no fair comparison, in a page that fetches nothing.
+fn assert_published_page(page: &str) {
+    let mut from = 0;
+    for needle in [
+        "id=\"why\"",
+        "Table 5 on 40 images, Table 6 on 12 images, Table 7 on 8 images",
+        "id=\"table5\"",
+        "AS PUBLISHED, Table 5",
+        "nothing is held out",
+        "<table",
+        "id=\"table6\"",
+        "AS PUBLISHED, Table 6",
+        "Films of one patient are alike",
+        "<table",
+        "id=\"table7\"",
+        "AS PUBLISHED, Table 7",
+        "fitted in-sample",
+        "<table",
+        "Stacking, in-sample",
+        "id=\"settings\"",
+    ] {
+        let at = page[from..].find(needle);
+        from += at.unwrap_or_else(|| panic!("{needle} is missing or out of order"));
+    }
+    for forbidden in ["<script", "<link", "url(", "src=", "href=", "http:", "https:"] {
+        assert!(!page.contains(forbidden), "{forbidden}");
+    }
+    // The paper's columns in the paper's order.
+    let heads: Vec<usize> = ["Normal", "Cardiac", "Lung", "PNX", "Pleura", "Bone", "Device"]
+        .iter()
+        .map(|label| page.find(&format!("<th scope=\"col\">{label}")).unwrap_or_else(|| panic!("no {label}")))
+        .collect();
+    assert!(heads.is_sorted(), "{heads:?}");
 }
 
 #[test]

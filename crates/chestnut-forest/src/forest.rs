@@ -45,11 +45,13 @@ pub struct Forest {
 impl Forest {
     /// Fits `params` to rows of embeddings and their labels; unknown labels count for their own output only.
     ///
+    /// The most memory that this takes is stated at the head of the crate.
+    ///
     /// # Errors
     /// [`ForestError`] for tables that do not match, a label without any known value, or impossible settings.
     pub fn fit(features: &Features, labels: &Labels, params: &Params) -> Result<Self, ForestError> {
         check(features, labels, params)?;
-        let sorted = Sorted::new(features);
+        let sorted = Sorted::new(features, params.learner);
         let ground = Ground::new(labels, params);
         let trees = (0..params.trees).into_par_iter().map(|i| ground.grow(i, &sorted)).collect();
         Ok(Self { params: params.clone(), width: features.width(), outputs: labels.outputs(), trees })

@@ -12,7 +12,7 @@ use chestnut_stats::roc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Trees that are grown in parallel before their votes are added up: bounds the memory to this many trees per growth.
+/// Trees that are grown in parallel before their votes are added up: bounds the memory to this many trees per piece.
 const TOGETHER: usize = 16;
 /// Most settings of a grid.
 pub const MAX_SETTINGS: usize = 1_000_000;
@@ -169,6 +169,66 @@ pub struct Fold {
 /// AUC per nested setting and label on one fold; `None` where the judged rows hold one class only.
 pub type FoldScores = Vec<Vec<Option<f64>>>;
 
+/// Votes for the judged rows of a fold, added up tree by tree: `[row][depth and split][output]`.
+struct Votes {
+    sums: Vec<f64>,
+    /// Combinations of depth and split.
+    stops: usize,
+    outputs: usize,
+}
+
+impl Votes {
+    /// Probabilities `[row][output]` at one depth and split, after the votes of so many trees.
+    fn probabilities(&self, stop: usize, trees: usize) -> Vec<f64> {
+        let mut out = Vec::with_capacity(self.sums.len() / self.stops);
+        for row in self.sums.chunks_exact(self.stops * self.outputs) {
+            out.extend(row[stop * self.outputs..][..self.outputs].iter().map(|sum| sum / trees as f64));
+        }
+        out
+    }
+}
+
+/// Grows the trees of `growth` and lets `look` see their votes at each number of trees of the grid, fewest first.
+fn vote(
+    features: &Features,
+    labels: &Labels,
+    fold: &Fold,
+    grid: &Grid,
+    growth: &Params,
+    mut look: impl FnMut(&Votes, usize),
+) -> Result<(), ForestError> {
+    let train = features.select(&fold.train);
+    let train_labels = labels.select(&fold.train);
+    check(&train, &train_labels, growth)?;
+    let sorted_table = Sorted::new(&train, growth.learner);
+    drop(train);
+    let ground = Ground::new(&train_labels, growth);
+    let outputs = labels.outputs();
+    let (counts, depths, splits) = (sorted(&grid.trees), sorted(&grid.max_depth), sorted(&grid.min_samples_split));
+    let stops: Vec<(usize, usize)> = depths.iter().flat_map(|&d| splits.iter().map(move |&s| (d, s))).collect();
+    let sums = vec![0.0; fold.test.len() * stops.len() * outputs];
+    let mut votes = Votes { sums, stops: stops.len(), outputs };
+    let mut grown = 0;
+    for &count in &counts {
+        while grown < count {
+            let next = (grown + TOGETHER).min(count);
+            let trees: Vec<_> = (grown..next).into_par_iter().map(|i| ground.grow(i, &sorted_table)).collect();
+            grown = next;
+            votes.sums.par_chunks_mut(stops.len() * outputs).zip(&fold.test).for_each(|(sums, &row)| {
+                let row = features.row(row);
+                for tree in &trees {
+                    for (sums, &(depth, split)) in sums.chunks_exact_mut(outputs).zip(&stops) {
+                        let shares = &tree.shares[tree.stop(row, depth, split) * outputs..][..outputs];
+                        sums.iter_mut().zip(shares).for_each(|(o, s)| *o += s);
+                    }
+                }
+            });
+        }
+        look(&votes, count);
+    }
+    Ok(())
+}
+
 /// Probabilities `[setting][row][output]` of the judged rows for every setting nested in `growth`.
 ///
 /// Each equals, bit for bit, the forest fitted with that setting alone.
@@ -182,45 +242,16 @@ pub fn nested_predictions(
     grid: &Grid,
     growth: &Params,
 ) -> Result<Vec<Vec<f64>>, ForestError> {
-    let train = features.select(&fold.train);
-    let train_labels = labels.select(&fold.train);
-    check(&train, &train_labels, growth)?;
-    let sorted_table = Sorted::new(&train);
-    let ground = Ground::new(&train_labels, growth);
-    let outputs = labels.outputs();
-    let (counts, depths, splits) = (sorted(&grid.trees), sorted(&grid.max_depth), sorted(&grid.min_samples_split));
-    let stops: Vec<(usize, usize)> = depths.iter().flat_map(|&d| splits.iter().map(move |&s| (d, s))).collect();
-    // Running sums of the votes, `[row][depth and split][output]`.
-    let mut sums = vec![0.0; fold.test.len() * stops.len() * outputs];
-    let mut out = Vec::with_capacity(counts.len() * stops.len());
-    let mut grown = 0;
-    for &count in &counts {
-        while grown < count {
-            let next = (grown + TOGETHER).min(count);
-            let trees: Vec<_> = (grown..next).into_par_iter().map(|i| ground.grow(i, &sorted_table)).collect();
-            grown = next;
-            sums.par_chunks_mut(stops.len() * outputs).zip(&fold.test).for_each(|(sums, &row)| {
-                let row = features.row(row);
-                for tree in &trees {
-                    for (sums, &(depth, split)) in sums.chunks_exact_mut(outputs).zip(&stops) {
-                        let shares = &tree.shares[tree.stop(row, depth, split) * outputs..][..outputs];
-                        sums.iter_mut().zip(shares).for_each(|(o, s)| *o += s);
-                    }
-                }
-            });
-        }
-        for stop in 0..stops.len() {
-            let mut one = Vec::with_capacity(fold.test.len() * outputs);
-            for row in sums.chunks_exact(stops.len() * outputs) {
-                one.extend(row[stop * outputs..][..outputs].iter().map(|s| s / count as f64));
-            }
-            out.push(one);
-        }
-    }
+    let mut out = Vec::new();
+    vote(features, labels, fold, grid, growth, |votes, trees| {
+        out.extend((0..votes.stops).map(|stop| votes.probabilities(stop, trees)));
+    })?;
     Ok(out)
 }
 
 /// Scores of every setting nested in `growth` on one fold: one resumable piece of a grid search.
+///
+/// The memory of such a piece is stated at the head of the crate. Run no more of them at once than there are threads.
 ///
 /// # Errors
 /// As [`crate::Forest::fit`].
@@ -231,8 +262,12 @@ pub fn score_growth(
     grid: &Grid,
     growth: &Params,
 ) -> Result<FoldScores, ForestError> {
-    let predictions = nested_predictions(features, labels, fold, grid, growth)?;
-    Ok(predictions.par_iter().map(|p| label_aucs(p, labels, &fold.test)).collect())
+    let mut scores = FoldScores::new();
+    vote(features, labels, fold, grid, growth, |votes, trees| {
+        let score = |stop| label_aucs(&votes.probabilities(stop, trees), labels, &fold.test);
+        scores.par_extend((0..votes.stops).into_par_iter().map(score));
+    })?;
+    Ok(scores)
 }
 
 /// AUC of each label over `rows`, whose probabilities are `[row][output]`.
@@ -315,10 +350,16 @@ pub fn grid_search(
     seed: u64,
 ) -> Result<Vec<GridRow>, ForestError> {
     grid.check(features, labels)?;
-    let scores = grid
-        .growths(seed)
-        .par_iter()
-        .map(|growth| folds.par_iter().map(|fold| score_growth(features, labels, fold, grid, growth)).collect())
-        .collect::<Result<Vec<Vec<FoldScores>>, ForestError>>()?;
-    Ok(rank(grid, seed, &scores))
+    let growths = grid.growths(seed);
+    let pieces: Vec<(&Params, &Fold)> = growths.iter().flat_map(|g| folds.iter().map(move |f| (g, f))).collect();
+    let mut scores = Vec::with_capacity(pieces.len());
+    // In portions of one piece per thread: a thread that waits for the trees of a piece takes up whatever else there
+    // is, and with all pieces at hand it would hold many sorted tables.
+    for portion in pieces.chunks(rayon::current_num_threads()) {
+        let piece = |&(growth, fold): &(&Params, &Fold)| score_growth(features, labels, fold, grid, growth);
+        scores.extend(portion.par_iter().map(piece).collect::<Result<Vec<FoldScores>, ForestError>>()?);
+    }
+    let mut scores = scores.into_iter();
+    let by_growth: Vec<Vec<FoldScores>> = growths.iter().map(|_| scores.by_ref().take(folds.len()).collect()).collect();
+    Ok(rank(grid, seed, &by_growth))
 }

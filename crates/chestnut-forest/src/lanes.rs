@@ -38,7 +38,14 @@ impl<const N: usize> Lanes<N> {
         self.0.iter().zip(&mask.0).map(|(counts, mask)| ((counts & mask).wrapping_mul(ONES) >> 48) as u32).sum()
     }
 
+    /// Sum over the lanes of the products of two counts.
+    #[inline]
+    pub(crate) fn dot(&self, other: &Self) -> i64 {
+        (0..4 * N).map(|k| i64::from(self.get(k)) * i64::from(other.get(k))).sum()
+    }
+
     /// One count.
+    #[inline]
     pub(crate) fn get(&self, k: usize) -> u32 {
         (self.0[k / 4] >> (16 * (k % 4)) & 0xFFFF) as u32
     }
@@ -55,6 +62,10 @@ mod tests {
         assert_eq!(counts.sum(&mask), 100 * (1 + 2 + 5 + 7));
         counts.add(&mask, 3);
         assert_eq!((0..8).map(|k| counts.get(k)).collect::<Vec<_>>(), [0, 103, 203, 300, 400, 503, 600, 703]);
+        assert_eq!(
+            counts.dot(&Lanes::from_fn(|k| k as u32)),
+            103 + 2 * 203 + 3 * 300 + 4 * 400 + 5 * 503 + 6 * 600 + 7 * 703
+        );
         let full = Lanes::<1>::from_fn(|_| MAX_LANE);
         assert_eq!(full.sum(&Lanes::mask(0b1111)), 4 * MAX_LANE);
     }

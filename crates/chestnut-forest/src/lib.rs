@@ -5,6 +5,25 @@
 //! All trees are multi-output: one model for all labels, impurity averaged over the labels, a probability per label
 //! in every leaf (protocol 6.1). A blank label drops its own term and not the row. The same seed gives the same bits
 //! for any number of threads. This crate does not know what an image is.
+//!
+//! # Memory
+//!
+//! What is taken beside the tables that are given, in bytes at most, for R rows to learn from, W features, L labels and
+//! P threads (`tests/large_tables.rs` holds tables of 1,000,000 x 8 and 50 x 100,000 to it):
+//!
+//! | what | bytes |
+//! |---|---|
+//! | S, a table sorted for trees | 8 R W, above 65,536 rows 12 R W, for extra trees 4 R W; and 80 W |
+//! | G, a tree being grown | 60 R, up to 16,383 rows 130 R; 24 W; and 3 times the tree |
+//! | a tree | 32 + 8 L for each node, of which it has one or fewer than 2 min(2^max_depth, R / min_samples_leaf) |
+//! | [`Forest::fit`] | S + P (G + 12 R), and its trees |
+//! | [`grid_search`] | P pieces |
+//! | a piece, [`score_growth`] | S + G + 24 R + 4 R W; 16 trees; votes and scores |
+//! | its votes, for D combinations of depth and split | 8 L (D + 1) + 64 for each judged row |
+//! | its scores | 40 + 16 L for each setting |
+//! | [`LinearProbe::fit`] | 8 R W, and 20 R R if R < W; P (48 R + 240 min(R, W)); 48 W + 32 W L |
+//! | [`Neighbours::predict`] | P 16 R |
+//! | any prediction | 8 L for each row |
 
 mod forest;
 mod grid;

@@ -83,7 +83,8 @@ pub struct LinearProbe {
 impl LinearProbe {
     /// Fits one regression per label; `lambdas` holds one value per label.
     ///
-    /// Memory: two copies of the feature table as f64 and, with fewer rows than features, 12 bytes per pair of rows.
+    /// Memory: a copy of the feature table as f64 and, with fewer rows than features, three tables of rows by rows; in
+    /// numbers at the head of the crate.
     ///
     /// # Errors
     /// [`LinearError`] for tables that do not match, a label with one class, or an impossible lambda.
@@ -183,7 +184,8 @@ pub fn default_lambdas() -> Vec<f64> {
 
 /// Scores every lambda on every fold, each fit starting from the one before, strongest regularisation first.
 ///
-/// Features are standardised on the training rows of the fold. `folds` hold row numbers of the tables.
+/// Features are standardised on the training rows of the fold. `folds` hold row numbers of the tables. Folds run side by
+/// side, and each may take the memory of one fit (see the head of the crate) and of a copy of the feature table.
 ///
 /// # Errors
 /// [`LinearError`] for tables that do not match, impossible lambdas, or folds in which nothing can be scored.

@@ -254,7 +254,8 @@ fn pivoted_cholesky(x: &[f64], rows: usize, width: usize) -> (Vec<f64>, Vec<usiz
         pivots.push(pivot);
     }
     let rank = pivots.len();
-    let compact = factor.chunks_exact(rows).flat_map(|line| line[..rank].iter().copied()).collect();
+    let mut compact = Vec::with_capacity(rows * rank);
+    factor.chunks_exact(rows).for_each(|line| compact.extend_from_slice(&line[..rank]));
     (compact, pivots)
 }
 

@@ -109,12 +109,17 @@ pub(crate) trait Score {
     fn start(&self) -> Self::Left;
     /// Row `row` to the left.
     fn move_left(&self, left: &mut Self::Left, row: usize);
-    /// Row `row` to the left if `yes`; scores for which this is cheap do it without a branch.
+    /// The rows that come with `true` on the left, all others on the right: the sums that moving them one by one gives.
+    /// Scores that can do without a branch per row.
     #[inline]
-    fn move_left_if(&self, left: &mut Self::Left, row: usize, yes: bool) {
-        if yes {
-            self.move_left(left, row);
+    fn gather(&self, rows: impl Iterator<Item = (u32, bool)>) -> Self::Left {
+        let mut left = self.start();
+        for (row, goes_left) in rows {
+            if goes_left {
+                self.move_left(&mut left, row as usize);
+            }
         }
+        left
     }
     /// Score of the split between the rows moved so far and the rest; both sides hold at least one row.
     fn value(&self, left: &Self::Left) -> f64;
@@ -172,15 +177,21 @@ impl<const N: usize> Score for Entropy<N> {
 
     #[inline]
     fn move_left(&self, left: &mut (Lanes<N>, u32), row: usize) {
-        self.move_left_if(left, row, true);
+        let (positive, weight) = &self.rows[row];
+        left.1 += weight;
+        left.0.add(positive, *weight);
     }
 
     #[inline]
-    fn move_left_if(&self, left: &mut (Lanes<N>, u32), row: usize, yes: bool) {
-        let (positive, weight) = &self.rows[row];
-        let weight = weight * u32::from(yes);
-        left.1 += weight;
-        left.0.add(positive, weight);
+    fn gather(&self, rows: impl Iterator<Item = (u32, bool)>) -> (Lanes<N>, u32) {
+        let (mut counts, mut sum) = self.start();
+        for (row, goes_left) in rows {
+            let (positive, weight) = &self.rows[row as usize];
+            let weight = weight * u32::from(goes_left);
+            sum += weight;
+            counts.add(positive, weight);
+        }
+        (counts, sum)
     }
 
     #[inline]
@@ -282,16 +293,42 @@ mod tests {
     use super::*;
     use chestnut_stats::random::Stream;
 
+    fn sixty_rows() -> Vec<Row> {
+        let mut draw = Stream::keyed(5, "score");
+        let row = |_| Row {
+            positive: draw.next_u64() as u32 & 0b111_1111,
+            known: 0b111_1111,
+            weight: (1 + draw.below(3)) as f64,
+        };
+        (0..60).map(row).collect()
+    }
+
+    #[test]
+    fn rows_gathered_are_rows_moved() {
+        fn compare<S: Score>(mut score: S) {
+            let members: Vec<u32> = (0..60).collect();
+            let node = score.totals(&members);
+            score.enter(&node, &members);
+            for every in [1, 2, 7] {
+                let goes_left = |row: u32| row % every == 0 && row != 59;
+                let mut moved = score.start();
+                members.iter().filter(|&&r| goes_left(r)).for_each(|&r| score.move_left(&mut moved, r as usize));
+                let gathered = score.gather(members.iter().map(|&r| (r, goes_left(r))));
+                assert_eq!(score.value(&gathered).to_bits(), score.value(&moved).to_bits());
+            }
+        }
+        let rows = sixty_rows();
+        compare(Gini::<2>::new(&rows, 7).expect("small weights"));
+        compare(Gini::<8>::new(&rows, 7).expect("small weights"));
+        compare(WideGini::new(&rows, 7));
+        compare(Entropy::<2>::new(&rows, 7).expect("enough lanes"));
+        compare(General::new(&rows, Criterion::Gini, 7));
+        compare(General::new(&rows, Criterion::Entropy, 7));
+    }
+
     #[test]
     fn the_three_scores_order_splits_alike() {
-        let mut draw = Stream::keyed(5, "score");
-        let rows: Vec<Row> = (0..60)
-            .map(|_| Row {
-                positive: draw.next_u64() as u32 & 0b111_1111,
-                known: 0b111_1111,
-                weight: (1 + draw.below(3)) as f64,
-            })
-            .collect();
+        let rows = sixty_rows();
         let members: Vec<u32> = (0..60).collect();
         fn best<S: Score>(mut score: S, members: &[u32]) -> usize {
             let node = score.totals(members);

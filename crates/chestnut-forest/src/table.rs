@@ -4,9 +4,9 @@ use thiserror::Error;
 
 /// Most labels that one forest can learn together.
 pub const MAX_OUTPUTS: usize = 32;
-/// Most rows: ranks and row numbers are packed into 32 bits each.
+/// Most rows: row numbers and places are kept in 32 bits, sums of squares over rows in 53.
 pub const MAX_ROWS: usize = 1 << 24;
-/// Most values of a feature table (32 GiB of floats would not fit the machines this is for).
+/// Most values of a feature table: 8 GiB, and up to 24 more when sorted for trees.
 pub const MAX_VALUES: usize = 1 << 31;
 
 /// A table that no tree can be grown on.

@@ -10,12 +10,14 @@
 mod order;
 mod split;
 
-use crate::params::{ClassWeight, Criterion, Params};
+use crate::params::{ClassWeight, Criterion, Learner, Params};
 use crate::score::{Entropy, General, Gini, Row, Score, Totals, WideGini, balanced};
 use crate::table::{Labels, MAX_OUTPUTS};
 use chestnut_stats::random::{Stream, mix};
 use order::{Columns, Index, Kind};
 use serde::{Deserialize, Serialize};
+use split::Found;
+use std::sync::OnceLock;
 
 pub(crate) use order::Sorted;
 
@@ -85,13 +87,15 @@ pub(crate) struct Ground<'a> {
     labels: &'a Labels,
     params: Params,
     class_weights: Option<Vec<f64>>,
+    /// `[feature]`: what it offers at the root, found once where all trees start from the same rows and want the best.
+    roots: OnceLock<Vec<OnceLock<Found>>>,
 }
 
 impl<'a> Ground<'a> {
     /// Prepares to grow trees; `params` must have passed [`Params::check`].
     pub(crate) fn new(labels: &'a Labels, params: &Params) -> Self {
         let class_weights = (params.class_weight == ClassWeight::Balanced).then(|| balanced(labels));
-        Self { labels, params: params.clone(), class_weights }
+        Self { labels, params: params.clone(), class_weights, roots: OnceLock::new() }
     }
 
     /// How often each row is in the resample of tree `index`; all 1 without bootstrap.
@@ -106,7 +110,7 @@ impl<'a> Ground<'a> {
         counts
     }
 
-    /// Grows tree number `index`.
+    /// Grows tree number `index`; `sorted` must be the same table each time.
     pub(crate) fn grow(&self, index: usize, sorted: &Sorted) -> Tree {
         match &sorted.0 {
             Kind::Narrow(columns) => self.grow_on(index, columns),
@@ -149,22 +153,14 @@ impl<'a> Ground<'a> {
     }
 
     fn grow_with<I: Index, S: Score>(&self, index: usize, columns: &Columns<I>, rows: &[Row], score: S) -> Tree {
-        let mut members: Vec<u32> = (0..rows.len() as u32).filter(|&r| rows[r as usize].weight > 0.0).collect();
+        let mut members: Vec<u32> = Vec::with_capacity(rows.len());
+        members.extend((0..rows.len() as u32).filter(|&r| rows[r as usize].weight > 0.0));
         let mut buffer = members.clone();
-        let mut grower = Grower {
-            columns,
-            score,
-            params: &self.params,
-            max_features: self.params.max_features.resolve(columns.width),
-            draws: Stream::keyed(self.params.seed, "node").child(index as u64),
-            features: (0..columns.width as u32).collect(),
-            swaps: Vec::new(),
-            present: vec![0; columns.rows.div_ceil(64)],
-            line: Vec::new(),
-            cells: Vec::new(),
-            tree: Tree { nodes: Vec::new(), shares: Vec::new() },
-        };
+        let mut grower = Grower::new(columns, score, &self.params, index);
         let criterion = self.params.criterion;
+        let shared = self.params.trees > 1 && !self.params.bootstrap && self.params.learner != Learner::ExtraTrees;
+        let roots =
+            shared.then(|| self.roots.get_or_init(|| (0..columns.width).map(|_| OnceLock::new()).collect()).as_slice());
         let totals = grower.score.totals(&members);
         let root = Open { from: 0, to: members.len(), path: 1, depth: 0, parent: u32::MAX, totals };
         let mut open = vec![root];
@@ -177,12 +173,12 @@ impl<'a> Ground<'a> {
             grower.push(&totals, node.len(), parent);
             if depth >= self.params.max_depth
                 || node.len() < self.params.min_samples_split
-                || node.len() < 2 * self.params.min_samples_leaf
+                || node.len() / 2 < self.params.min_samples_leaf
                 || totals.pure()
             {
                 continue;
             }
-            let Some(split) = grower.best_split(node, &totals, path) else { continue };
+            let Some(split) = grower.best_split(node, &totals, path, roots.filter(|_| depth == 0)) else { continue };
             let values = &columns.values[split.feature as usize * rows.len()..][..rows.len()];
             let left = partition(node, &mut buffer, |r| values[r as usize] <= split.threshold);
             let l = grower.score.totals(&node[..left]);
@@ -197,6 +193,8 @@ impl<'a> Ground<'a> {
             open.push(Open { from: middle, to, path: right_path, depth, parent: at as u32, totals: r });
             open.push(Open { from, to: middle, path: left_path, depth, parent: u32::MAX, totals: l });
         }
+        grower.tree.nodes.shrink_to_fit();
+        grower.tree.shares.shrink_to_fit();
         grower.tree
     }
 }
@@ -237,16 +235,41 @@ struct Grower<'a, I, S> {
     /// A permutation of the features; restored after each node.
     features: Vec<u32>,
     swaps: Vec<usize>,
+    // The next four serve best thresholds, `cells` random ones.
     /// A bit per place: which places of a feature's order the node's rows hold; all 0 between features.
     present: Vec<u64>,
-    /// The node's places in order.
+    /// The node's places in order, and room for two more.
     line: Vec<u32>,
+    /// The node's rows that hold the smallest value of the column.
+    floor: Vec<u32>,
+    /// `[place]`: its row, for the node's rows.
+    slots: Vec<I>,
     /// The node's values of a feature.
     cells: Vec<f32>,
     tree: Tree,
 }
 
-impl<I: Index, S: Score> Grower<'_, I, S> {
+impl<'a, I: Index, S: Score> Grower<'a, I, S> {
+    fn new(columns: &'a Columns<I>, score: S, params: &'a Params, index: usize) -> Self {
+        let rows = if params.learner == Learner::ExtraTrees { 0 } else { columns.rows };
+        let max_features = params.max_features.resolve(columns.width);
+        Self {
+            columns,
+            score,
+            params,
+            max_features,
+            draws: Stream::keyed(params.seed, "node").child(index as u64),
+            features: (0..columns.width as u32).collect(),
+            swaps: Vec::with_capacity(max_features),
+            present: vec![0; rows.div_ceil(64)],
+            line: vec![0; rows + 2],
+            floor: vec![0; rows],
+            slots: vec![I::from_usize(0); rows],
+            cells: Vec::new(),
+            tree: Tree { nodes: Vec::new(), shares: Vec::new() },
+        }
+    }
+
     fn push(&mut self, totals: &Totals, rows: usize, parent: u32) {
         let at = self.tree.nodes.len();
         for k in 0..totals.outputs {

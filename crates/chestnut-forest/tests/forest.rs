@@ -3,7 +3,7 @@
 #![allow(missing_docs)]
 
 use chestnut_forest::{
-    ClassWeight, Criterion, Features, Fold, Forest, Grid, Labels, Learner, MaxFeatures, Params, grid_search,
+    ClassWeight, Criterion, Features, Fold, Forest, Grid, Labels, Learner, MAX_ROWS, MaxFeatures, Params, grid_search,
     nested_predictions,
 };
 use chestnut_stats::random::Stream;
@@ -67,6 +67,19 @@ fn same_bits_for_any_number_of_threads() {
 }
 
 #[test]
+fn a_tree_alone_is_the_first_of_many() {
+    // Trees that grow together look up what features offer at the root; a tree alone does not.
+    let (features, labels) = table(150, 40, 3, false, 7);
+    for criterion in [Criterion::Gini, Criterion::Entropy] {
+        let params = Params { criterion, ..Params::random_forest(5) };
+        let many = Forest::fit(&features, &labels, &Params { trees: 20, ..params.clone() }).expect("fits");
+        let alone = Forest::fit(&features, &labels, &Params { trees: 1, ..params }).expect("fits");
+        assert_eq!(alone.trees[0], many.trees[0]);
+        assert!(many.trees[1..].iter().all(|t| t != &alone.trees[0]), "other draws, other trees");
+    }
+}
+
+#[test]
 fn a_tree_learns_what_is_there() {
     // Label = x0 > 0: one split, halfway between the neighbours.
     let features = Features::new(vec![-3.0, -1.0, 2.0, 4.0], 1).expect("finite");
@@ -98,6 +111,8 @@ fn out_of_bag_is_for_bootstrap_only() {
 fn odd_tables_are_refused_or_handled() {
     assert!(Features::new(vec![1.0, f32::NAN], 2).expect_err("NaN").to_string().contains("feature 1"));
     assert!(Features::new(vec![], 2).is_err());
+    let too_long = Features::new(vec![0.0; MAX_ROWS + 1], 1).expect_err("too many rows").to_string();
+    assert!(too_long.contains("rows: 16777217 is more than"), "{too_long}");
     let constant = Features::new(vec![1.0; 20], 2).expect("finite");
     let labels = Labels::new(&[Some(true), Some(false)].repeat(5), 1).expect("whole");
     let forest = Forest::fit(&constant, &labels, &Params::random_forest(0)).expect("a stump without splits");
@@ -112,6 +127,10 @@ fn odd_tables_are_refused_or_handled() {
             .to_string()
             .contains("no known value")
     );
+    let large_leaves = Params { min_samples_leaf: usize::MAX, ..Params::random_forest(0) };
+    let (varied, varied_labels) = table(10, 2, 1, false, 1);
+    let forest = Forest::fit(&varied, &varied_labels, &large_leaves).expect("stumps without splits");
+    assert!(forest.trees.iter().all(|t| t.nodes.len() == 1));
     let too_many = Params { max_features: MaxFeatures::Count(3), ..Params::random_forest(0) };
     assert!(Forest::fit(&constant, &labels, &too_many).expect_err("too many").to_string().contains("1 to 2"));
     let (wide, wide_labels) = table(50, 3000, 2, false, 1);

@@ -179,17 +179,8 @@ pub fn compare(
         let (items, training) = (cohort.items(), training_hash(cohort, &development));
         let three = [&rows.train[..], &rows.validation[..], &rows.predict[..]];
         let deep = deep::load(study, networks, &depths, cohort, three, (&names, &labels))?;
-        let material = Material {
-            networks,
-            tables,
-            items: &items,
-            labels: &labels,
-            map: source.as_ref(),
-            settings,
-            options,
-            deep: &deep,
-            training: &training,
-        };
+        let plain = Material::new(networks, tables, &items, &labels, source.as_ref(), settings, options);
+        let material = Material { deep: &deep, training: &training, ..plain };
         let truth = truth(&labels, &rows.predict);
         let why = Reasons {
             unknown: source.as_ref().map_or_else(Vec::new, SourceMap::unknown),

@@ -15,9 +15,10 @@ use serde::Serialize;
 pub use machine::{Machine, free_bytes};
 
 use crate::cohort::Cohort;
+use crate::cohort::source::is_below;
 use crate::embed::{self, Network};
 use crate::lock::{self, LockState};
-use crate::study::{Manifest, Study, read_text};
+use crate::study::{MAX_MANIFEST_BYTES, Manifest, Study, read_kept};
 
 /// Below this much free memory or disk a run may not come to its end: 1 GiB.
 const LITTLE_BYTES: u64 = 1 << 30;
@@ -87,8 +88,9 @@ struct Section<'a> {
 
 impl Section<'_> {
     fn add(&mut self, name: &str, status: Status, text: impl Into<String>, way_out: Option<String>) {
-        let (about, name) = (self.about.clone(), name.to_owned());
-        self.findings.push(Finding { about, name, status, text: text.into(), way_out });
+        // Names and texts come from files of anybody's study: they must not steer a terminal.
+        let (about, name, text) = (self.about.clone(), printable(name), printable(&text.into()));
+        self.findings.push(Finding { about, name, status, text, way_out: way_out.as_deref().map(printable) });
     }
 
     fn ok(&mut self, name: &str, text: impl Into<String>) {
@@ -184,7 +186,7 @@ fn about_models(models: &Path, section: &mut Section<'_>, notice: &dyn Fn(&str))
         .flatten()
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| name.starts_with('.') && (name.ends_with(".tmp") || name.ends_with(".old")))
+        .filter(|name| is_leftover(name))
         .collect();
     leftovers(unfinished, "if no `chestnut models add` is running, remove them", section);
 }
@@ -211,7 +213,7 @@ fn about_study(root: &Path, models: &Path, section: &mut Section<'_>, notice: &d
     notice(&format!("the images of {}", root.display()));
     about_images(&study, &cohort, section);
     for name in manifest.stages.keys().filter_map(|stage| stage.strip_prefix(EMBED)) {
-        notice(&format!("the embedding of {} by {name}", root.display()));
+        notice(&printable(&format!("the embedding of {} by {name}", root.display())));
         about_embedding(&study, &cohort, models, name, section);
     }
     about_results(&study, section);
@@ -243,7 +245,7 @@ fn about_manifest(study: &Study, section: &mut Section<'_>) -> Manifest {
         section.warning("stages", "manifest.json is missing", "run `chestnut ingest` and the later stages again");
         return Manifest::default();
     }
-    let read = read_text(&path).map_err(|e| e.to_string());
+    let read = read_kept(&path, MAX_MANIFEST_BYTES).map_err(|e| e.to_string());
     let read = read.and_then(|text| serde_json::from_str::<Manifest>(&text).map_err(|e| e.to_string()));
     match read {
         Ok(manifest) => {
@@ -264,6 +266,13 @@ fn about_images(study: &Study, cohort: &Cohort, section: &mut Section<'_>) {
     if !folder.exists() {
         let way_out = "mount it, or correct `images` in study.toml if it was moved";
         section.problem("images", format!("{} is not there", folder.display()), way_out);
+        return;
+    }
+    // A cohort.csv that somebody edited is no way to other files.
+    let outside: Vec<&str> = cohort.images.iter().map(|i| i.id.as_str()).filter(|id| !is_below(id)).collect();
+    if !outside.is_empty() {
+        let text = format!("{} have no path below {}: {}", outside.len(), folder.display(), some(&outside));
+        section.problem("images", text, "run `chestnut ingest` again");
         return;
     }
     // An image inside an archive is no file of its own, and is left to `embed`.
@@ -331,22 +340,33 @@ fn leftovers(mut names: Vec<String>, way_out: &str, section: &mut Section<'_>) {
     section.warning("leftovers", text, way_out);
 }
 
-/// Temporary siblings of `fs::write_atomic` in a study's folder and below.
+/// What a run could not remove because it was killed: temporary siblings of `fs::write_atomic` and of weight files, and
+/// folders of networks that were not finished, in a study's folder and below.
 fn find_leftovers(folder: &Path, prefix: &str, depth: usize, seen: &mut usize, names: &mut Vec<String>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         *seen += 1;
         if *seen > MAX_ENTRIES {
             return;
         }
-        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        let own = entry.file_name().to_string_lossy().into_owned();
+        let name = format!("{prefix}{own}");
+        if is_leftover(&own) {
+            names.push(name);
+        } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             if depth < MAX_DEPTH {
                 find_leftovers(&entry.path(), &format!("{name}/"), depth + 1, seen, names);
             }
-        } else if entry.file_name().to_string_lossy().starts_with(".chestnut-") {
-            names.push(name);
         }
     }
+}
+
+fn is_leftover(name: &str) -> bool {
+    name.starts_with(".chestnut-") || (name.starts_with('.') && (name.ends_with(".tmp") || name.ends_with(".old")))
+}
+
+/// Text in which nothing but ends of lines steers a terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 /// The first few of some names.

@@ -23,6 +23,7 @@
 //!
 //! For research only. Nothing in this library prints or touches a network connection.
 
+mod checkpoint;
 pub mod cohort;
 pub mod compare;
 pub mod doctor;

@@ -20,10 +20,15 @@ use crate::image::recipe::Recipe;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Largest settings or table file that is read back.
 pub const MAX_TEXT_BYTES: u64 = 1 << 30;
+/// Largest `manifest.json` that is read back; a stage takes about a kilobyte.
+pub const MAX_MANIFEST_BYTES: u64 = 16 << 20;
+/// Largest file with the key of the pseudonyms; 64 hex digits are expected.
+const MAX_KEY_BYTES: u64 = 4096;
 
 /// What was asked, as `study.toml` holds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -168,10 +173,11 @@ impl Study {
         if !path.is_file() {
             return Err(missing());
         }
-        let mut cohort = Cohort::from_csv(&read_text(&path)?, &read_text(&self.path("rejects.csv"))?)?;
+        let rejects = read_kept(&self.path("rejects.csv"), MAX_TEXT_BYTES)?;
+        let mut cohort = Cohort::from_csv(&read_kept(&path, MAX_TEXT_BYTES)?, &rejects)?;
         let warnings = self.path("warnings.txt");
         if warnings.is_file() {
-            cohort.warnings = read_text(&warnings)?.lines().map(str::to_owned).collect();
+            cohort.warnings = read_kept(&warnings, MAX_TEXT_BYTES)?.lines().map(str::to_owned).collect();
         }
         Ok(cohort)
     }
@@ -193,7 +199,7 @@ impl Study {
     pub fn pseudonym_key(root: &Path) -> Result<[u8; 32]> {
         let path = root.join(".pseudonym-key");
         if path.is_file() {
-            let text = read_text(&path)?;
+            let text = read_kept(&path, MAX_KEY_BYTES)?;
             let bytes = crate::fs::from_hex(text.trim());
             return bytes.and_then(|b| b.try_into().ok()).ok_or_else(|| {
                 let problem =
@@ -209,7 +215,8 @@ impl Study {
     /// Reads `manifest.json`, or an empty one.
     #[must_use]
     pub fn manifest(&self) -> Manifest {
-        read_text(&self.path("manifest.json")).ok().and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default()
+        let text = read_kept(&self.path("manifest.json"), MAX_MANIFEST_BYTES);
+        text.ok().and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default()
     }
 
     /// Notes what a stage did.
@@ -225,17 +232,44 @@ impl Study {
     }
 }
 
-/// Reads a text file of at most [`MAX_TEXT_BYTES`].
+/// Reads a text file that somebody named, of at most [`MAX_TEXT_BYTES`]; a pipe is one, too.
 ///
 /// # Errors
 /// Any I/O error, a file that is too large or no UTF-8; the message names it.
 pub fn read_text(path: &Path) -> Result<String> {
-    let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
-    if size > MAX_TEXT_BYTES {
-        let problem = format!("has {size} bytes, more than the {MAX_TEXT_BYTES} that are read");
+    read_at_most(path, MAX_TEXT_BYTES)
+}
+
+/// Reads a text file of a study, of at most `limit` bytes.
+///
+/// # Errors
+/// As [`read_text`]; also anything but a regular file: opening a named pipe would wait for ever, and some devices never
+/// end.
+pub fn read_kept(path: &Path, limit: u64) -> Result<String> {
+    if !std::fs::metadata(path).map_err(Error::io(path))?.is_file() {
+        let problem = "is no regular file; remove it".to_owned();
         return Err(Error::File { path: path.to_path_buf(), problem });
     }
-    std::fs::read_to_string(path).map_err(Error::io(path))
+    read_at_most(path, limit)
+}
+
+fn read_at_most(path: &Path, limit: u64) -> Result<String> {
+    let too_large = |bytes: u64| {
+        let problem = format!("has {bytes} bytes or more, and at most {limit} are read");
+        Error::File { path: path.to_path_buf(), problem }
+    };
+    let file = std::fs::File::open(path).map_err(Error::io(path))?;
+    let bytes = file.metadata().map_err(Error::io(path))?.len();
+    if bytes > limit {
+        return Err(too_large(bytes));
+    }
+    let mut text = String::new();
+    // A pipe has length 0 and a file may grow: the limit holds for what is read.
+    file.take(limit + 1).read_to_string(&mut text).map_err(Error::io(path))?;
+    if text.len() as u64 > limit {
+        return Err(too_large(text.len() as u64));
+    }
+    Ok(text)
 }
 
 /// 32 bytes that nobody else knows: the standard library's per-process random keys, the clock and the process,
@@ -253,4 +287,33 @@ fn fresh_key() -> [u8; 32] {
     }
     hash.update(std::process::id().to_le_bytes());
     hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_back_has_a_limit_and_is_a_file() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("kept.json");
+        std::fs::write(&path, "12345").expect("written");
+        assert_eq!(read_kept(&path, 5).expect("just small enough"), "12345");
+        let message = read_kept(&path, 4).expect_err("too large").to_string();
+        assert!(message.contains("kept.json") && message.contains("at most 4"), "{message}");
+        assert!(read_kept(folder.path(), 4).expect_err("a folder").to_string().contains("no regular file"));
+        // A character across the limit is too large, too, and no damage of the text.
+        std::fs::write(&path, "1234\u{e9}").expect("written");
+        assert!(read_kept(&path, 6).is_ok() && read_kept(&path, 5).is_err());
+    }
+
+    /// A device that never ends: were it opened, this test would not come to its end.
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_no_file_of_a_study() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("manifest.json");
+        std::os::unix::fs::symlink("/dev/zero", &path).expect("a link");
+        assert!(read_kept(&path, MAX_MANIFEST_BYTES).expect_err("a device").to_string().contains("no regular file"));
+    }
 }

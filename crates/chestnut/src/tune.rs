@@ -11,17 +11,22 @@ use crate::compare::{common, folds_of, label_table, plan};
 use crate::embed::{EmbeddingTable, Network};
 use crate::error::{Error, Result};
 use crate::report::grid_figure::{GridPoint, grid_plot};
-use crate::study::{StageRecord, Study, read_text};
+use crate::study::{StageRecord, Study, read_kept};
 use chestnut_forest::{Features, Fold, FoldScores, Grid, GridRow, Labels, Learner, Params, rank, score_growth};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// File of the chosen settings.
 pub const TUNED: &str = "models/tuned.json";
+/// Largest file of chosen settings that is read back; each takes less than a kilobyte.
+pub const MAX_TUNED_BYTES: u64 = 16 << 20;
+/// Longest AUC in a stored piece of the search, with its comma, bytes.
+const LONGEST_AUC: usize = 32;
 
 /// How to search.
 #[derive(Clone, Debug)]
@@ -121,8 +126,13 @@ pub fn tuned(study: &Study) -> Result<TunedSettings> {
         let command = format!("chestnut tune {}", study.root.display());
         return Err(Error::StageMissing { study: study.root.clone(), what: TUNED.to_owned(), command });
     }
-    let all: Vec<Tuned> =
-        serde_json::from_str(&read_text(&path)?).map_err(|e| Error::File { path, problem: e.to_string() })?;
+    settings_of(&read_kept(&path, MAX_TUNED_BYTES)?)
+        .map_err(|e| Error::File { path, problem: format!("{e}; run `chestnut tune {}` again", study.root.display()) })
+}
+
+/// The settings in the text of [`TUNED`]; whether they fit a table is the learner's to say.
+pub(crate) fn settings_of(text: &str) -> std::result::Result<TunedSettings, serde_json::Error> {
+    let all: Vec<Tuned> = serde_json::from_str(text)?;
     Ok(all.into_iter().map(|t| ((t.network, t.best.params.learner), (t.best.params, t.training))).collect())
 }
 
@@ -152,15 +162,16 @@ fn search(
     let growths = grid.growths(seed);
     let inputs = fingerprint(features, labels);
     let pieces: Vec<(usize, usize)> = (0..growths.len()).flat_map(|g| (0..folds.len()).map(move |f| (g, f))).collect();
-    let scores: Vec<FoldScores> = pieces
-        .par_iter()
-        .map(|&(g, f)| {
+    let mut scores = Vec::with_capacity(pieces.len());
+    // No more pieces at once than threads, as in `chestnut_forest::grid_search`: each holds a sorted table.
+    for portion in pieces.chunks(rayon::current_num_threads()) {
+        let piece = |&(g, f): &(usize, usize)| -> Result<FoldScores> {
             let name =
                 format!("tune/{}/{}.json", network.replace(':', "-"), piece_key(&inputs, grid, &growths[g], &folds[f]));
-            let stored = read_text(&study.path(&name)).ok().and_then(|t| serde_json::from_str::<FoldScores>(&t).ok());
-            let scores = match stored {
-                Some(scores) if scores.len() == grid.nested(&growths[g]).len() => scores,
-                _ => {
+            let settings = grid.nested(&growths[g]).len();
+            let scores = match stored_scores(&study.path(&name), settings, labels.outputs()) {
+                Some(scores) => scores,
+                None => {
                     let scores = score_growth(features, labels, &folds[f], grid, &growths[g])?;
                     let text = serde_json::to_string(&scores).map_err(|e| Error::Request(e.to_string()))?;
                     study.write(&name, text.as_bytes())?;
@@ -169,10 +180,26 @@ fn search(
             };
             tick();
             Ok(scores)
-        })
-        .collect::<Result<_>>()?;
+        };
+        scores.extend(portion.par_iter().map(piece).collect::<Result<Vec<FoldScores>>>()?);
+    }
     let mut scores = scores.into_iter();
     Ok(growths.iter().map(|_| scores.by_ref().take(folds.len()).collect()).collect())
+}
+
+/// The stored scores of a piece of the search; none if the file is not there or holds anything else than scores of so
+/// many settings and labels: they are computed again then.
+fn stored_scores(path: &Path, settings: usize, labels: usize) -> Option<FoldScores> {
+    let longest = settings.saturating_mul(labels.saturating_mul(LONGEST_AUC).saturating_add(4)).saturating_add(4);
+    scores_of(&read_kept(path, longest as u64).ok()?, settings, labels)
+}
+
+/// The scores in the text of a stored piece.
+pub(crate) fn scores_of(text: &str, settings: usize, labels: usize) -> Option<FoldScores> {
+    let scores: FoldScores = serde_json::from_str(text).ok()?;
+    // The ranking reads as many labels of each setting of each fold as the first has.
+    let fits = |row: &Vec<Option<f64>>| row.len() == labels && row.iter().flatten().all(|a| (0.0..=1.0).contains(a));
+    (scores.len() == settings && scores.iter().all(fits)).then_some(scores)
 }
 
 /// Hash of everything that the scores are computed from.
@@ -237,4 +264,53 @@ fn picture(network: &str, grid: &Grid, rows: &[GridRow], best: &Params) -> Strin
         .map(|r| GridPoint { trees: r.params.trees, depth: r.params.max_depth, mean: r.mean, sd: r.sd })
         .collect();
     grid_plot(&format!("{} on {network}", grid.learner.short()), &points, (best.trees, best.max_depth))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chestnut_stats::random::Stream;
+
+    #[test]
+    fn damaged_pieces_are_computed_again() {
+        let whole = "[[0.5,null],[1.0,0.0]]";
+        let expected = vec![vec![Some(0.5), None], vec![Some(1.0), Some(0.0)]];
+        assert_eq!(scores_of(whole, 2, 2), Some(expected));
+        // The second setting lacks a label, one has none, an AUC is none, there is a setting more, it is no JSON.
+        for text in ["[[0.5,null],[1.0]]", "[[],[]]", "[[0.5,2.0],[1.0,0.0]]", "[[0,0],[0,0],[0,0]]", "[[0.5,", "{}"] {
+            assert_eq!(scores_of(text, 2, 2), None, "{text}");
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("piece.json");
+        std::fs::write(&path, whole).expect("written");
+        assert!(stored_scores(&path, 2, 2).is_some());
+        std::fs::write(&path, format!("{whole}{}", " ".repeat(1000))).expect("written");
+        assert_eq!(stored_scores(&path, 2, 2), None, "longer than its numbers can be");
+        assert_eq!(stored_scores(&folder.path().join("absent.json"), 2, 2), None);
+    }
+
+    /// The limit on a piece's size is never below the size of what the search writes.
+    #[test]
+    fn what_is_stored_comes_back() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("piece.json");
+        let mut draw = Stream::keyed(3, "stored pieces");
+        for _ in 0..200 {
+            let (settings, labels) = (1 + draw.below(5), 1 + draw.below(4));
+            // Small numbers are the longest: 2.2250738585072014e-308 has 23 characters.
+            let auc = |draw: &mut Stream| (draw.uniform() < 0.8).then(|| draw.uniform() * [1.0, 1e-300][draw.below(2)]);
+            let row = |draw: &mut Stream| (0..labels).map(|_| auc(draw)).collect::<Vec<_>>();
+            let scores: FoldScores = (0..settings).map(|_| row(&mut draw)).collect();
+            std::fs::write(&path, serde_json::to_string(&scores).expect("numbers")).expect("written");
+            assert_eq!(stored_scores(&path, settings, labels), Some(scores));
+        }
+    }
+
+    #[test]
+    fn chosen_settings_are_read_or_refused() {
+        assert!(settings_of("[]").expect("nothing was chosen").is_empty());
+        for text in ["", "{}", "[{}]", "[{\"network\":\"a\",\"best\":null,\"settings\":1,\"training\":\"b\"}]"] {
+            assert!(settings_of(text).is_err(), "{text}");
+        }
+    }
 }

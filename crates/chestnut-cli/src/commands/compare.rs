@@ -211,7 +211,10 @@ fn as_published(
     if !a.json {
         tables.iter().for_each(|made| println!("\n{}", show(&made.comparison)));
     }
-    eprintln!("As published: {}", study.path(compare::PUBLISHED_FOLDER).display());
+    let page = report::write_published(&study.root, &tables)?;
+    // The study's own report links to the page, now that there is one.
+    report::renew(&study.root)?;
+    eprintln!("As published: {}", page.display());
     Ok(())
 }
 
@@ -243,7 +246,6 @@ pub(crate) fn compare(
     let progress = Progress::new("comparing", "fits");
     let comparison = compare::compare(study, &cohort, &networks, options, &|done, total| progress.update(done, total))?;
     progress.finish("fitted and scored");
-    let pictures = Pictures { contact_sheet_png: std::fs::read(study.path("contact_sheet.png")).ok() };
-    let page = report::write(&study.root, &comparison, &pictures)?;
+    let page = report::write(&study.root, &comparison, &Pictures::of(&study.root))?;
     Ok((comparison, page))
 }

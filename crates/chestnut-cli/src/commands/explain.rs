@@ -18,7 +18,7 @@ use chestnut::explain::run::{Run, RunOptions};
 use chestnut::explain::stage::{self, ExplainOptions, Explained};
 use chestnut::explain::{BoxRule, CamKind, MaskRule, Models};
 use chestnut::predict::MAX_SIMILAR;
-use chestnut::report;
+use chestnut::report::{self, ReportError};
 use chestnut::study::Study;
 use clap::Args;
 use std::collections::BTreeMap;
@@ -26,11 +26,11 @@ use std::path::{Path, PathBuf};
 
 /// Show where the models look: heat maps of the test images, mean maps, agreement with experts.
 ///
-/// Writes STUDY/explain/: index.html shows everything; overlays/*.png, together/*.png with --together, cases/*.png
-/// (surest right, surest wrong, least sure), population/*.png, population.csv, batches/*.png and batches.csv (mean maps
-/// of two random batches), similar.csv and similar/*.png, agreement.csv and agreement_rows.csv with --experts,
-/// shortcuts.csv with --shortcuts, perturbation.csv with --perturb. If the study was compared, its report is renewed. A
-/// heat map says what a model used, not that it is right.
+/// Writes STUDY/explain/: index.html shows everything; overlays/*.png, together/*.png with --together, boxes.csv (their
+/// boxes in pixels of the films), cases/*.png (surest right, surest wrong, least sure), population/*.png, population.csv,
+/// batches/*.png and batches.csv (mean maps of two random batches), similar.csv and similar/*.png, agreement.csv and
+/// agreement_rows.csv with --experts, shortcuts.csv with --shortcuts, perturbation.csv with --perturb. If the study was
+/// compared, its report is renewed. A heat map says what a model used, not that it is right.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   chestnut explain study
@@ -148,7 +148,7 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
 
     println!("{}", finished.time);
     println!("Pictures and tables: {}", study.path("explain/index.html").display());
-    renew_report(&study);
+    renew_report(&study)?;
     refused.extend(finished.refused);
     for (id, reason) in &refused {
         eprintln!("{id}: {reason}");
@@ -236,12 +236,14 @@ fn films(run: &mut Run<'_>, a: &Explain) -> anyhow::Result<()> {
 }
 
 /// What was explained stands whether or not an older comparison can be shown with it.
-fn renew_report(study: &Study) {
+fn renew_report(study: &Study) -> anyhow::Result<()> {
     match report::renew(&study.root) {
         Ok(Some(path)) => println!("Report, renewed: {}", path.display()),
         Ok(None) => println!("The report of `chestnut compare` will show this too."),
+        Err(problem @ ReportError::Write { .. }) => return Err(problem.into()),
         Err(problem) => eprintln!("  - {problem}"),
     }
+    Ok(())
 }
 
 fn perturbation(name: &str, masks: Option<usize>) -> anyhow::Result<Perturbation> {

@@ -12,6 +12,7 @@ use chestnut::train::Depth;
 use chestnut::transfer::deep::{DeepOptions, Finetuned, finetune};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Teach the last layers of a network, or all of them, on a study's training patients; compare then shows it too.
 #[derive(Debug, Args)]
@@ -20,7 +21,8 @@ use std::path::PathBuf;
   chestnut finetune study --net densenet121 --depth all --epochs 5 --quick
   chestnut compare study                        shows it beside the other approaches
 
-The taught network is kept in the study: `chestnut models list --models study/models`.")]
+The taught network is kept in the study: `chestnut models list --models study/models`. An
+interrupted run goes on where it was; the same command again, and the end is the same bytes.")]
 pub(crate) struct Finetune {
     /// Folder of the study.
     pub(crate) study: PathBuf,
@@ -54,6 +56,9 @@ pub(crate) struct Finetune {
     /// Leave out the five more runs that thresholds, calibration and stacking need.
     #[arg(long)]
     pub(crate) quick: bool,
+    /// Minutes between two checkpoints: what a kill costs at most, beside the epoch that was going on.
+    #[arg(long, default_value_t = 2.0)]
+    pub(crate) checkpoint_minutes: f64,
     #[command(flatten)]
     pub(crate) store: Store,
 }
@@ -81,6 +86,10 @@ pub(crate) enum ScheduleArg {
 
 pub(crate) fn run(a: &Finetune) -> anyhow::Result<Outcome> {
     let models = models_folder(&a.store)?;
+    if !(a.checkpoint_minutes > 0.0 && a.checkpoint_minutes <= 10_000.0) {
+        bail!("--checkpoint-minutes is {}; give minutes above 0", a.checkpoint_minutes);
+    }
+    let every = Duration::from_secs_f64(a.checkpoint_minutes * 60.0);
     let study = Study::open(&a.study)?;
     let _lock = super::locked(&a.study, "finetune")?;
     let names = if a.net.is_empty() { embedded_names(&study) } else { a.net.clone() };
@@ -114,7 +123,8 @@ pub(crate) fn run(a: &Finetune) -> anyhow::Result<Outcome> {
                 maps.finish(&format!("{n} images"));
             }
         };
-        let done = finetune(&study, &models, &network, &options, &prepared, &|n, all| learning.update(n, all))?;
+        let taught = |n: usize, all: usize| learning.update(n, all);
+        let done = finetune(&study, &models, &network, &options, every, &prepared, &taught)?;
         learning.finish(&said(&done));
         println!("{} is in {}.", done.model.name, study.path("models").display());
     }

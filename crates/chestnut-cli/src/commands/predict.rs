@@ -14,13 +14,14 @@ use std::path::{Path, PathBuf};
 
 /// Run a compared study's models on new radiographs: probabilities, yes or no, similar cases.
 ///
-/// Images are read, judged and embedded as the study's own were. Each gets the average over the networks, a calibrated
+/// Images are read, judged and embedded as the study's own were. Each gets the score of `compare`'s tables, a calibrated
 /// probability and yes or no at the study's thresholds, and a warning if it is unlike the study's cohort. For research
 /// only: nobody may be treated by these numbers.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   chestnut predict new/ --study study --out new.csv
   chestnut predict export.zip --study study --approach \"Fine-tuned head\" --json > new.json
+  chestnut predict new/ --study study --approach baseline --out baseline.csv    also stacking
   chestnut predict film.dcm --study study --out film.csv --similar 5    and film_similar.csv")]
 pub(crate) struct Predict {
     /// Folder of images, a zip or tar archive of them, or one image.
@@ -28,7 +29,7 @@ pub(crate) struct Predict {
     /// Folder of a study that was compared.
     #[arg(long)]
     pub(crate) study: PathBuf,
-    /// Which of the compared approaches, as the tables name it [default: the first on embeddings].
+    /// Which of the compared approaches, as the tables or its folder in models/ name it [default: the first on embeddings].
     #[arg(long)]
     pub(crate) approach: Option<String>,
     /// File to write instead of the terminal.

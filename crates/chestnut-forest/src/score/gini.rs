@@ -20,6 +20,8 @@ struct LaneRow<const N: usize> {
 /// Moving a row needs no branch, where [`WideGini`] has one per positive label and guesses half of them wrong.
 pub(crate) struct Gini<const N: usize> {
     rows: Vec<LaneRow<N>>,
+    /// The node's totals.
+    total: Lanes<N>,
     /// `1 / weight`: two divisions for each place of each feature would be an eighth of the time.
     inverse: Vec<f64>,
     outputs: usize,
@@ -51,6 +53,7 @@ impl<const N: usize> Gini<N> {
         };
         fits.then(|| Self {
             rows: rows.iter().map(row).collect(),
+            total: Lanes::ZERO,
             inverse: (0..=total as usize).map(|w| 1.0 / w as f64).collect(),
             outputs,
             weight: 0,
@@ -77,7 +80,8 @@ impl<const N: usize> Score for Gini<N> {
     }
 
     fn enter(&mut self, node: &Totals, members: &[u32]) {
-        let total = Lanes::<N>::from_fn(|k| if k < self.outputs { node.positive[k] as u32 } else { 0 });
+        let total = Lanes::from_fn(|k| if k < self.outputs { node.positive[k] as u32 } else { 0 });
+        self.total = total;
         self.weight = node.weight as i64;
         self.total_square = node.positive[..self.outputs].iter().map(|p| p * p).sum::<f64>() as i64;
         for &r in members {
@@ -98,6 +102,19 @@ impl<const N: usize> Score for Gini<N> {
         left.product += i64::from(row.product);
         left.weight += i64::from(row.weight);
         left.counts.add(&row.positive, row.weight);
+    }
+
+    #[inline]
+    fn gather(&self, rows: impl Iterator<Item = (u32, bool)>) -> GiniLeft<N> {
+        // Squares and products follow from the counts in the end; no row needs them on its way.
+        let (mut counts, mut weight) = (Lanes::<N>::ZERO, 0);
+        for (row, goes_left) in rows {
+            let row = &self.rows[row as usize];
+            let moved = row.weight * u32::from(goes_left);
+            counts.add(&row.positive, moved);
+            weight += moved;
+        }
+        GiniLeft { counts, weight: i64::from(weight), square: counts.dot(&counts), product: counts.dot(&self.total) }
     }
 
     #[inline]

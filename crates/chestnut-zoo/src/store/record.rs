@@ -16,6 +16,12 @@ pub const STANDARDISATIONS: [&str; 5] = ["imagenet", "keras-tf", "keras-caffe", 
 
 /// Rows and columns that an input may have: enough for every network, and no more than memory allows.
 const INPUT_SIZES: std::ops::RangeInclusive<usize> = 32..=2048;
+/// Most Dense layers of a head; VGG's has three.
+const MAX_HEAD_LAYERS: usize = 16;
+/// Most outputs of a Dense layer; the larger of ImageNet's lists has 21,843 classes.
+const MAX_HEAD_UNITS: usize = 1 << 16;
+/// Most labels from one that holds under others to its root; CheXpert's tree has three.
+const MAX_PATH: usize = 32;
 
 /// What the store knows about a network; `model.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -91,9 +97,10 @@ impl ModelRecord {
     /// For each output the outputs whose product is its label's probability, itself first; see [`Self::conditional`].
     ///
     /// # Errors
-    /// A text that says what is wrong: a name that is no label, a circle, or outputs that are no independent
-    /// probabilities.
+    /// A text that says what is wrong: a head beyond the limits, a name that is no label, a circle or a path that is too
+    /// long, or outputs that are no independent probabilities.
     pub fn paths(&self) -> Result<Vec<Vec<usize>>, String> {
+        self.check_head()?;
         let outputs = self.head.outputs();
         if self.conditional.is_empty() {
             return Ok((0..outputs).map(|output| vec![output]).collect());
@@ -104,8 +111,12 @@ impl ModelRecord {
         if self.head.labels.len() != outputs {
             return Err("conditional needs a head whose outputs all have a label".into());
         }
+        let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+        for (at, label) in self.head.labels.iter().enumerate() {
+            places.entry(label.as_str()).or_insert(at);
+        }
         let place = |name: &String| {
-            let found = self.head.labels.iter().position(|l| l == name);
+            let found = places.get(name.as_str()).copied();
             found.ok_or_else(|| format!("conditional names {name:?}, which is no label of the head"))
         };
         let mut parents = vec![None; outputs];
@@ -119,11 +130,28 @@ impl ModelRecord {
                 if path.contains(&parent) {
                     return Err(format!("conditional leads from {:?} in a circle", self.head.labels[output]));
                 }
+                if path.len() == MAX_PATH {
+                    let label = &self.head.labels[output];
+                    return Err(format!("conditional leads from {label:?} over more than {MAX_PATH} labels"));
+                }
                 path.push(parent);
             }
             paths.push(path);
         }
         Ok(paths)
+    }
+
+    /// Whether the head is one that a network may have: everything behind this makes lists as long as its layers are wide.
+    fn check_head(&self) -> Result<(), String> {
+        let layers = self.head.layers.len();
+        if layers > MAX_HEAD_LAYERS {
+            return Err(format!("the head has {layers} layers; at most {MAX_HEAD_LAYERS} are read"));
+        }
+        let mut units = self.head.layers.iter().map(|layer| layer.units);
+        match units.find(|units| !(1..=MAX_HEAD_UNITS).contains(units)) {
+            Some(units) => Err(format!("a layer of the head has {units} units; it can have 1 to {MAX_HEAD_UNITS}")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -199,5 +227,43 @@ mod tests {
             assert!(error.contains(says), "{error}");
         }
         assert!(tree(pairs(&[("a", "a")])).graph().is_err(), "its own parent");
+    }
+
+    /// A record of a few bytes must not make lists of billions.
+    #[test]
+    fn heads_and_paths_have_limits() {
+        let record = |head: Head, conditional: BTreeMap<String, String>| ModelRecord {
+            name: "a".into(),
+            architecture: "vgg16".into(),
+            channels: 3,
+            standardisation: "imagenet".into(),
+            input_size: 224,
+            saved_input_size: None,
+            source_file: "a".into(),
+            source_format: "keras-v3".into(),
+            source_sha256: "0".into(),
+            weights_sha256: "1".into(),
+            licence: "CC0".into(),
+            notes: Vec::new(),
+            added_by_version: "0".into(),
+            head,
+            conditional,
+        };
+        let layer = |units| HeadLayer { units, activation: Activation::Linear };
+        let unnamed = |layers| record(Head { layers, labels: Vec::new() }, BTreeMap::new());
+        assert!(unnamed(vec![layer(4096), layer(1000)]).graph().is_ok());
+        for units in [0, MAX_HEAD_UNITS + 1, 1 << 40, usize::MAX] {
+            let error = unnamed(vec![layer(units)]).graph().expect_err("no such head");
+            assert!(error.contains(&units.to_string()), "{error}");
+        }
+        let error = unnamed(vec![layer(2); MAX_HEAD_LAYERS + 1]).graph().expect_err("too many layers");
+        assert!(error.contains("17 layers"), "{error}");
+        let chain = |length: usize| {
+            let labels: Vec<String> = (0..length).map(|i| format!("label {i}")).collect();
+            let parents = labels.windows(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+            record(Head::sigmoid(labels), parents).paths()
+        };
+        assert_eq!(chain(MAX_PATH).expect("just short enough")[0].len(), MAX_PATH);
+        assert!(chain(MAX_PATH + 1).expect_err("too long").contains("more than 32 labels"));
     }
 }

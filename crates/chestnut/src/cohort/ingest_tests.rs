@@ -9,7 +9,7 @@ use chestnut_stats::random::Stream;
 use super::*;
 use crate::cohort::source::tests::{tar_of, zip_of};
 use crate::cohort::{CohortError, Label};
-use crate::image::dicom::{DicomImage, Photometric, Samples, WriteSyntax, encode_dicom};
+use crate::image::dicom::{self, DicomImage, Photometric, Samples, WriteSyntax, encode_dicom};
 
 /// A picture of 8 x 8 random squares, 64 pixels wide: two seeds never look alike.
 fn picture(seed: u64) -> ::image::GrayImage {

@@ -16,7 +16,7 @@ pub mod rules;
 pub mod sheet;
 pub mod source;
 pub mod split;
-mod stored;
+pub(crate) mod stored;
 mod stratify;
 pub mod summary;
 pub mod table;

@@ -137,6 +137,24 @@ pub(crate) struct Material<'a> {
     pub(crate) training: &'a str,
 }
 
+/// What fine-tuned networks predicted where there are none.
+static NO_DEEP: deep::DeepPredictions = deep::DeepPredictions::new();
+
+impl<'a> Material<'a> {
+    /// Material without fine-tuned networks and tuned settings, both of which belong to one study's training part.
+    pub(crate) fn new(
+        networks: &'a [Network],
+        tables: &'a [EmbeddingTable],
+        items: &'a [Item<'a>],
+        labels: &'a Labels,
+        map: Option<&'a SourceMap>,
+        settings: &'a SplitSettings,
+        options: &'a CompareOptions,
+    ) -> Self {
+        Self { networks, tables, items, labels, map, settings, options, deep: &NO_DEEP, training: "" }
+    }
+}
+
 impl Material<'_> {
     fn ensembles(&self) -> Vec<Ensemble> {
         let literal = self.options.literal_entropy.then_some(Ensemble::EntropyLiteral);
@@ -248,7 +266,7 @@ impl Material<'_> {
             |members: &[Vec<f64>]| -> Vec<Vec<f64>> { members.iter().map(|m| map.apply(m, outputs)).collect() };
         let (learn, judge) = (raw(development), raw(predict));
         let kinds = [
-            ("Raw outputs", outputs, learn.clone(), judge.clone()),
+            (stacking::RAW_OUTPUTS, outputs, learn.clone(), judge.clone()),
             ("Mapped outputs", self.labels.outputs(), mapped(&learn), mapped(&judge)),
         ];
         let fit = |(name, n, learn, judge): (&str, usize, Vec<Vec<f64>>, Vec<Vec<f64>>)| {

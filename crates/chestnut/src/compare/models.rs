@@ -2,8 +2,9 @@
 //!
 //! They are fitted once more after scoring: the same rows, settings and seeds give the same models, which is checked on
 //! the test part; an approach whose models predict anything else is not kept, and that is said. Tables and predictions do
-//! not depend on any of it. Stacking, the baseline and nearest neighbours are not kept: the first two read the networks'
-//! own outputs, and the last would be a copy of the training embeddings. Nor is the learner on concatenated networks.
+//! not depend on any of it. Of the baseline its map is kept, since nothing is fitted, and of stacking the forest on raw
+//! outputs. Nearest neighbours are not kept, who would be a copy of the training embeddings, nor the learner on
+//! concatenated networks, nor the forest on heads, nor networks that `finetune` taught.
 
 use super::Fitted;
 use super::approaches::{Approach, Material, Rows};
@@ -11,11 +12,12 @@ use crate::cohort::Cohort;
 use crate::embed::{EmbeddingTable, Network, unlike_plain};
 use crate::error::Result;
 use crate::evaluate::calibrate::LabelCalibration;
+use crate::predict::Reads;
 use crate::predict::store::{self, Kept, probabilities};
 use crate::study::Study;
 use crate::transfer::embeddings::{self, Learner};
-use crate::transfer::fine_tune;
-use chestnut_forest::{Features, LinearProbe, Model};
+use crate::transfer::{Predictions, fine_tune, source, stacking};
+use chestnut_forest::{Features, Forest, LinearProbe, Model};
 use chestnut_train::TrainedHead;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -48,10 +50,10 @@ pub(super) fn keep<'r>(
     }
     let (mut kept, mut said) = (Vec::new(), Vec::new());
     for fitted in results {
-        let Some(models) = material.models(&fitted.approach, rows)? else { continue };
+        let Some((reads, models)) = material.models(&fitted.approach, rows)? else { continue };
         let name = fitted.approach.name();
         let untrained = reasons(&fitted.approach);
-        if !material.is_same(&models, fitted, untrained, rows)? {
+        if !material.is_same(&reads, &models, fitted, untrained, rows)? {
             said.push(format!(
                 "the models of {name}, fitted once more, predict other probabilities than those in the tables and are not kept; please report this"
             ));
@@ -63,24 +65,51 @@ pub(super) fn keep<'r>(
         };
         kept.push(Kept {
             settings: material.options.described(&fitted.approach, material.networks).join("; "),
+            reads,
             models,
             untrained: untrained.clone(),
             calibrations: calibrations.get(&name).cloned().unwrap_or_else(missing),
             name,
         });
     }
-    // The paper's winner is what predict uses unless another is asked for.
-    kept.sort_by_key(|k| !k.name.starts_with("Embeddings"));
-    store::write(study, cohort, material.networks, material.tables, names, &rows.development(), kept)?;
+    kept.sort_by_key(rank);
+    let large = store::write(study, cohort, material.networks, material.tables, names, &rows.development(), kept)?;
+    said.extend(large);
     Ok(said)
 }
 
+/// The paper's winner is what predict uses unless another is asked for, and the baseline, which has learned nothing here,
+/// only where there is no other.
+fn rank(kept: &Kept) -> usize {
+    match kept.reads {
+        Reads::Embeddings if kept.name.starts_with("Embeddings") => 0,
+        Reads::Embeddings => 1,
+        Reads::Outputs { .. } => 2,
+        Reads::MappedOutputs { .. } => 3,
+    }
+}
+
 impl Material<'_> {
-    /// One model per network; `None` for an approach that keeps none.
-    fn models(&self, approach: &Approach, rows: &Rows) -> Result<Option<Vec<Model>>> {
+    /// The models of an approach and what they read; `None` for one that keeps none.
+    fn models(&self, approach: &Approach, rows: &Rows) -> Result<Option<(Reads, Vec<Model>)>> {
         let development = rows.development();
+        let outputs = self.tables.first().map_or(0, |t| t.outputs);
         match approach {
-            Approach::Embeddings(Learner::Neighbours) => Ok(None),
+            Approach::Baseline => {
+                let kept = |map: &source::SourceMap| {
+                    let (map, map_first) = (map.clone(), self.options.map_first);
+                    (Reads::MappedOutputs { outputs, map, map_first }, Vec::new())
+                };
+                Ok(self.map.map(kept))
+            }
+            Approach::Stacking if self.map.is_none() => Ok(None),
+            Approach::Stacking => {
+                let labels = self.labels.select(&development);
+                let params = stacking::authors_forest(self.settings.seed);
+                let forest = Forest::fit(&self.own_outputs(&development)?, &labels, &params)?;
+                Ok(Some((Reads::Outputs { outputs }, vec![Model::Forest(forest)])))
+            }
+            Approach::Embeddings(Learner::Neighbours) | Approach::DeepTuned(_) => Ok(None),
             Approach::Embeddings(learner) => {
                 let folds = self.choice_folds(learner, &development)?;
                 let fit = |(network, table): (&Network, &EmbeddingTable)| -> Result<Option<Model>> {
@@ -88,7 +117,9 @@ impl Material<'_> {
                     let features = Features::new(table.embeddings.clone(), table.width)?;
                     Ok(embeddings::fit(&features, self.labels, &development, &folds, &learner)?.into_model())
                 };
-                self.networks.iter().zip(self.tables).map(fit).collect()
+                let models: Option<Vec<Model>> =
+                    self.networks.iter().zip(self.tables).map(fit).collect::<Result<_>>()?;
+                Ok(models.map(|models| (Reads::Embeddings, models)))
             }
             Approach::FineTuned(schedule) => {
                 let parts = [&rows.train[..], &rows.validation[..]];
@@ -96,28 +127,49 @@ impl Material<'_> {
                     let head = fine_tune::fit(table, self.labels, parts, schedule, self.settings.seed)?;
                     Ok(head_model(&head))
                 };
-                self.tables.par_iter().map(fit).collect::<Result<Vec<Model>>>().map(Some)
+                let models = self.tables.par_iter().map(fit).collect::<Result<Vec<Model>>>()?;
+                Ok(Some((Reads::Embeddings, models)))
             }
-            _ => Ok(None),
         }
     }
 
+    /// All networks' own outputs of some rows side by side, as stacking reads them.
+    fn own_outputs(&self, rows: &[usize]) -> Result<Features> {
+        let outputs = self.tables.first().map_or(0, |t| t.outputs);
+        let members: Vec<Vec<f64>> = self.tables.iter().map(|t| source::outputs_of(t, rows)).collect();
+        Ok(Features::new(stacking::side_by_side(&members, outputs), members.len() * outputs)?)
+    }
+
     /// Whether the models predict what was scored, but for labels that nobody scores.
-    fn is_same(&self, models: &[Model], fitted: &Fitted, untrained: &[Option<String>], rows: &Rows) -> Result<bool> {
-        let outputs = self.labels.outputs();
-        for ((model, table), scored) in models.iter().zip(self.tables).zip(&fitted.test) {
+    fn is_same(
+        &self,
+        reads: &Reads,
+        models: &[Model],
+        fitted: &Fitted,
+        untrained: &[Option<String>],
+        rows: &Rows,
+    ) -> Result<bool> {
+        let embedded = |(model, table): (&Model, &EmbeddingTable)| -> Result<Vec<f64>> {
             let features = Features::new(table.embeddings.clone(), table.width)?.select(&rows.predict);
-            let again = probabilities(model, &features)?;
-            if again.len() != scored.probabilities.len() {
-                return Ok(false);
+            probabilities(model, &features)
+        };
+        // In the order of the rows of the tables, so that each stands for the row that it was fitted again for.
+        let again: Vec<Vec<f64>> = match reads {
+            Reads::Embeddings => models.iter().zip(self.tables).map(embedded).collect::<Result<_>>()?,
+            Reads::Outputs { .. } => {
+                let features = self.own_outputs(&rows.predict)?;
+                models.iter().map(|model| probabilities(model, &features)).collect::<Result<_>>()?
             }
-            let pairs = again.iter().zip(&scored.probabilities).enumerate();
-            let mut scores = pairs.filter(|(i, _)| untrained.get(i % outputs).is_none_or(Option::is_none));
-            if !scores.all(|(_, (a, b))| (a - b).abs() <= SAME) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+            // Nothing is fitted that could be another one.
+            Reads::MappedOutputs { .. } => return Ok(true),
+        };
+        let outputs = self.labels.outputs();
+        let is_scored = |i: usize| untrained.get(i % outputs).is_none_or(Option::is_none);
+        let same = |(again, scored): (&Vec<f64>, &Predictions)| {
+            let mut pairs = again.iter().zip(&scored.probabilities).enumerate();
+            again.len() == scored.probabilities.len() && pairs.all(|(i, (a, b))| !is_scored(i) || (a - b).abs() <= SAME)
+        };
+        Ok(again.iter().zip(&fitted.test).all(same))
     }
 }
 

@@ -16,7 +16,6 @@ use crate::error::{Error, Result};
 use crate::evaluate::results::Timing;
 use crate::evaluate::{Comparison, MethodScore, PartCount, score_method, table};
 use crate::study::{SplitSettings, StageRecord, Study};
-use crate::transfer::deep::DeepPredictions;
 use crate::transfer::embeddings::Learner;
 use crate::transfer::source::SourceMap;
 use crate::transfer::{Predictions, stacking};
@@ -80,8 +79,9 @@ fn protocols(seed: u64) -> Vec<Protocol> {
 }
 
 /// Makes the paper's three tables and writes them below [`FOLDER`]: `metrics.json`, `tables/*.csv`, `tables.md`, and
-/// for each table its split and predictions. Nothing else of the study is touched but `manifest.json`. Of the options,
-/// the label map, `literal_entropy` and `majority_vote` count. What needs outputs that the networks lack is left out.
+/// for each table its split and predictions; the page is the caller's next step (`report::write_published`). Nothing
+/// else of the study is touched but `manifest.json`. Of the options, the label map, `literal_entropy` and `majority_vote`
+/// count. What needs outputs that the networks lack is left out.
 ///
 /// `progress` is called with (done, total) approaches.
 ///
@@ -193,17 +193,7 @@ fn one(
     if approaches.is_empty() {
         return Ok(None);
     }
-    let material = Material {
-        networks,
-        tables,
-        items: &items,
-        labels: &labels,
-        map: map.as_ref(),
-        settings,
-        options,
-        training: "",
-        deep: &DeepPredictions::new(),
-    };
+    let material = Material::new(networks, tables, &items, &labels, map.as_ref(), settings, options);
     let test_truth = truth(&labels, &rows.predict);
     let parts = parts_of(cohort, split.as_ref(), &rows);
     let tested_on = tested_on(&parts, split.is_some());

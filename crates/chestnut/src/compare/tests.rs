@@ -4,7 +4,6 @@ use super::outputs::unbound;
 use super::*;
 use crate::cohort::tests::image;
 use crate::cohort::{Label, LabelSet};
-use crate::transfer::deep::DeepPredictions;
 use chestnut_stats::random::Stream;
 use chestnut_stats::{Clusters, Interval, roc};
 use std::path::Path;
@@ -78,17 +77,7 @@ fn run(made: &Made, settings: &SplitSettings, approaches: &[Approach], options: 
     let (names, labels) = label_table(cohort, &development)?;
     let map = source_map(networks, tables, &names, options);
     let items = cohort.items();
-    let material = Material {
-        networks,
-        tables,
-        items: &items,
-        labels: &labels,
-        map: map.as_ref(),
-        settings,
-        options,
-        training: "",
-        deep: &DeepPredictions::new(),
-    };
+    let material = Material::new(networks, tables, &items, &labels, map.as_ref(), settings, options);
     let mut results = Vec::new();
     for approach in approaches {
         let mut test = material.run(approach, &rows)?;

@@ -80,6 +80,11 @@ fn what_is_wrong_with_a_study_is_found() {
     fs::create_dir_all(study.path("embeddings/x")).expect("a folder");
     fs::write(study.path("embeddings/x/.chestnut-abc"), "").expect("written");
     assert_finds(root, "leftovers", Status::Warning, "embeddings/x/.chestnut-abc");
+    // Of a fine-tuning: a folder with weights, and a network that was not finished.
+    fs::create_dir_all(study.path(".chestnut-net")).expect("a folder");
+    fs::create_dir_all(study.path("models/.net.17.tmp")).expect("a folder");
+    assert_finds(root, "leftovers", Status::Warning, "3 temporary files are left: .chestnut-net, ");
+    assert_finds(root, "leftovers", Status::Warning, "models/.net.17.tmp");
     let lock = StudyLock::acquire(&study.root, "embed").expect("free");
     assert_finds(root, "lock", Status::Warning, "in use by process");
     let during = diagnosis(root);
@@ -96,6 +101,22 @@ fn what_is_wrong_with_a_study_is_found() {
     assert_finds(root, "cohort", Status::Problem, "cohort.csv");
     fs::remove_file(study.path("study.toml")).expect("removed");
     assert_finds(root, "settings", Status::Problem, "chestnut ingest");
+}
+
+#[test]
+fn a_study_of_anybody_steers_neither_terminal_nor_doctor() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let study = study(folder.path());
+    study.record("embed \u{1b}[2J", StageRecord::default()).expect("written");
+    let all = diagnosis(folder.path()).findings;
+    let bare = |text: &str| !text.chars().any(|c| c.is_control() && c != '\n');
+    assert!(all.iter().all(|f| bare(&f.name) && bare(&f.text) && f.way_out.as_deref().is_none_or(bare)), "{all:?}");
+    let text = fs::read_to_string(study.path("cohort.csv")).expect("read").replace("b.png", "../../b.png");
+    // In the order of ids, as a cohort must be.
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines[1..].sort_unstable();
+    fs::write(study.path("cohort.csv"), lines.join("\n")).expect("written");
+    assert_finds(folder.path(), "images", Status::Problem, "1 have no path below");
 }
 
 #[test]

@@ -280,7 +280,7 @@ pub(crate) fn images_in_shard(path: &Path) -> Option<usize> {
 }
 
 /// Turns outputs, `[image][output]`, that hold only where a parent is present into probabilities: products along `paths`.
-fn along_paths(outputs: &mut [f32], paths: &[Vec<usize>]) {
+pub(crate) fn along_paths(outputs: &mut [f32], paths: &[Vec<usize>]) {
     if paths.iter().all(|path| path.len() == 1) {
         return;
     }

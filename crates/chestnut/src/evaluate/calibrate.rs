@@ -12,6 +12,8 @@ use thiserror::Error;
 pub const MIN_CALIBRATION_ROWS: usize = 20;
 /// Images of each class among them: with fewer, one image moves a threshold from end to end.
 pub const MIN_CALIBRATION_CLASS: usize = 5;
+/// Most thresholds of a label that are read back; [`LabelCalibration::fit`] makes two.
+pub const MAX_THRESHOLDS: usize = 8;
 /// Name of the threshold that maximises sensitivity + specificity.
 pub const YOUDEN: &str = "Youden";
 
@@ -94,6 +96,12 @@ pub enum CalibrationError {
         /// Its score.
         score: f64,
     },
+    /// More thresholds than a label has.
+    #[error("stored calibration: {found} thresholds, and at most {MAX_THRESHOLDS} are read; make the models again")]
+    Thresholds {
+        /// How many.
+        found: usize,
+    },
     /// The prevalence.
     #[error("stored calibration: prevalence {prevalence:?} of {rows} images cannot be; make the models again")]
     Prevalence {
@@ -169,6 +177,9 @@ impl LabelCalibration {
             && let Some(problem) = curve_problem(&Platt { intercept, slope })
         {
             return Err(CalibrationError::Platt { intercept, slope, problem });
+        }
+        if self.thresholds.len() > MAX_THRESHOLDS {
+            return Err(CalibrationError::Thresholds { found: self.thresholds.len() });
         }
         if let Some(Threshold { rule, score }) = self.thresholds.iter().find(|t| !t.score.is_finite()) {
             return Err(CalibrationError::Threshold { rule: rule.clone(), score: *score });

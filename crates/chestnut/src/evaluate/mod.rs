@@ -4,6 +4,7 @@
 //! What cannot be estimated says why and is never a made-up number.
 
 pub mod calibrate;
+mod check;
 pub mod detail;
 pub mod differences;
 pub mod results;

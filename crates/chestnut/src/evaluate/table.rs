@@ -90,7 +90,7 @@ pub(crate) fn notes(c: &Comparison) -> Vec<String> {
 }
 
 /// Footnotes that belong to every form of the table.
-fn footnotes(c: &Comparison) -> Vec<String> {
+pub(crate) fn footnotes(c: &Comparison) -> Vec<String> {
     let mut notes = Vec::new();
     if (0..c.labels.len()).any(|k| is_few(c, k)) {
         notes.push(format!(

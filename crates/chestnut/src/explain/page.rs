@@ -3,7 +3,7 @@
 use super::Models;
 use super::gallery::{Gallery, Grid, Section, shortcut_table};
 use super::masked::Shortcuts;
-use super::pictures::{Drawn, FOLDER};
+use super::pictures::{Drawn, FOLDER, MapBox, boxes_csv};
 use super::stage::{ExplainOptions, Explained};
 use super::summary::{SUMMARY, Summary, split_of};
 use crate::cohort::Cohort;
@@ -17,6 +17,8 @@ const SHOWN: usize = 20;
 pub(super) struct Page<'a> {
     pub(super) gallery: Gallery,
     pub(super) summary: Summary,
+    /// What was boxed on films; `None` without any film.
+    boxes: Option<Vec<MapBox>>,
     /// Whether an item was refused that is not in a list of refused images.
     pub(super) refused: bool,
     /// Gets each message as it comes.
@@ -44,7 +46,8 @@ impl<'a> Page<'a> {
             format!("Outlines and masks: {} (--mask {})", options.mask.describe(), options.mask),
         ];
         let summary = Summary { facts: facts.clone(), split: split_of(&study.settings.split), ..Summary::new(cohort) };
-        Self { gallery: Gallery { title, facts, ..Gallery::default() }, summary, refused: false, say }
+        let gallery = Gallery { title, facts, ..Gallery::default() };
+        Self { gallery, summary, boxes: None, refused: false, say }
     }
 
     /// Adds a table, for the page and for the report.
@@ -81,8 +84,17 @@ impl<'a> Page<'a> {
         });
     }
 
-    /// Writes both files.
+    /// As [`Page::show`], for films with boxes.
+    pub(super) fn films(&mut self, title: &str, note: &str, mut drawn: Drawn) {
+        self.boxes.get_or_insert_default().append(&mut drawn.boxes);
+        self.show(title, note, drawn);
+    }
+
+    /// Writes page, summary and the table of boxes.
     pub(super) fn write(&self, study: &Study) -> Result<()> {
+        if let Some(boxes) = &self.boxes {
+            study.write(&format!("{FOLDER}/boxes.csv"), boxes_csv(boxes).as_bytes())?;
+        }
         study.write(&format!("{FOLDER}/index.html"), self.gallery.html()?.as_bytes())?;
         let summary = serde_json::to_vec_pretty(&self.summary).map_err(|e| Error::Request(e.to_string()))?;
         study.write(SUMMARY, &summary)
@@ -98,10 +110,13 @@ mod tests {
     fn of_many_messages_the_first_are_shown_and_the_rest_is_counted() {
         let said = RefCell::new(Vec::new());
         let say = |line: &str| said.borrow_mut().push(line.to_owned());
-        let mut page = Page { gallery: Gallery::default(), summary: Summary::default(), refused: false, say: &say };
+        let (gallery, summary) = (Gallery::default(), Summary::default());
+        let mut page = Page { gallery, summary, boxes: None, refused: false, say: &say };
         let problems: Vec<String> = (0..SHOWN + 3).map(|i| format!("film {i} is gone")).collect();
-        page.show("Overlays", "", Drawn { pictures: Vec::new(), problems });
-        assert!(page.refused);
+        page.show("Overlays", "", Drawn { problems, ..Drawn::default() });
+        assert!(page.refused && page.boxes.is_none());
+        page.films("Overlays", "", Drawn::default());
+        assert_eq!(page.boxes, Some(Vec::new()), "films without boxes have an empty table, no films have none");
         assert_eq!(page.gallery.warnings.len(), SHOWN + 1);
         assert_eq!(page.gallery.warnings[SHOWN], "and 3 more about explain");
         assert_eq!(*said.borrow(), page.gallery.warnings);

@@ -6,8 +6,11 @@
 //! of the labels table and no file, since they are passed around.
 
 mod batches;
+mod boxes;
 mod similar;
 mod together;
+
+pub use boxes::{MapBox, boxes_csv};
 
 use ::image::{Rgb, RgbImage, imageops};
 use rayon::prelude::*;
@@ -34,7 +37,7 @@ pub const MAX_CASES: usize = 50;
 /// Longest part of an image's name in a file name, in characters.
 const LONGEST_NAME: usize = 80;
 /// What a run may write below [`FOLDER`]; the page goes first.
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "index.html",
     "summary.json",
     "batches.csv",
@@ -45,6 +48,7 @@ const FILES: [&str; 10] = [
     "shortcut_views.png",
     "perturbation.csv",
     "similar.csv",
+    "boxes.csv",
 ];
 const FOLDERS: [&str; 8] = ["overlays", "cases", "population", "batches", "together", "similar", "occlusion", "rise"];
 
@@ -86,6 +90,8 @@ pub struct Picture {
 pub struct Drawn {
     /// In the order asked for.
     pub pictures: Vec<Picture>,
+    /// What was boxed on them, in the same order.
+    pub boxes: Vec<MapBox>,
     /// One sentence each.
     pub problems: Vec<String>,
 }
@@ -140,7 +146,10 @@ impl Painter<'_> {
             let words = if source == 1 { "tree-CAM (SHAP values)" } else { self.kind.name() };
             let p = of.probabilities[source][label];
             let mask = self.mask.mask(&map)?;
-            let picture = self.over(&film, (&map, &mask), label, source, p, words).png()?;
+            let how = if source == 1 { "tree-cam" } else { self.kind.name() };
+            let boxes = self.boxed(of.row, label, source, how, &mask);
+            let picture = self.over(&film, (&map, &mask, &boxes), label, source, p, words).png()?;
+            drawn.boxes.extend(boxes);
             let file = format!("overlays/{}-{}.png", self.name(label, of.row), plain(name));
             let words = format!("{} {p:.2}, {name}, row {}", self.explained.labels[label], self.line(of.row));
             drawn.pictures.push(Picture { row: Some(of.row), ..self.write(file, words, &picture)? });
@@ -266,7 +275,9 @@ impl Painter<'_> {
                     // At the film's size, in whose pixels boxes are given.
                     let map = of.maps[source][k].resized(film.width, film.height)?;
                     let (mask, p) = (self.mask.mask(&map)?, of.probabilities[source][k]);
-                    let mut picture = self.over(&film, (&map, &mask), k, source, p, method.describe());
+                    let boxes = self.boxed(of.row, k, source, method.name(), &mask);
+                    let mut picture = self.over(&film, (&map, &mask, &boxes), k, source, p, method.describe());
+                    drawn.boxes.extend(boxes);
                     if let Some(heat) = &mut picture.heat {
                         // Occlusion has a sign: what speaks against the label is blue. RISE has none.
                         heat.colours =
@@ -303,11 +314,11 @@ impl Painter<'_> {
         Ok(drawn)
     }
 
-    /// The overlay of a map and its mask on a film.
+    /// The overlay of a map, its mask and their boxes on a film.
     fn over<'p>(
         &self,
         film: &'p Radiograph,
-        (map, mask): (&'p HeatMap, &'p Mask),
+        (map, mask, boxes): (&'p HeatMap, &'p Mask, &[MapBox]),
         label: usize,
         source: usize,
         p: f64,
@@ -315,8 +326,7 @@ impl Painter<'_> {
     ) -> Overlay<'p> {
         let mut marks = vec![Mark { name: self.mask.legend(), shape: Shape::Outline(mask) }];
         let name = if self.boxes == BoxRule::Whole { "its box" } else { "boxes of its parts" };
-        let boxes = self.boxes.boxes(mask).into_iter();
-        marks.extend(boxes.map(|b| Mark { name: name.to_owned(), shape: Shape::Box(b) }));
+        marks.extend(boxes.iter().map(|b| Mark { name: name.to_owned(), shape: Shape::Box(b.region) }));
         let mut caption = vec![caption_line(&self.explained.labels[label], Some(p), SOURCES[source], words)];
         if map.is_flat() {
             caption.push("The map is the same everywhere: it points nowhere.".to_owned());
@@ -332,7 +342,7 @@ impl Painter<'_> {
 
     fn lost(&self, row: usize, reason: &str) -> Drawn {
         let id = &self.explained.cohort.images[row].id;
-        Drawn { pictures: Vec::new(), problems: vec![format!("{id}: {reason}; it is not drawn")] }
+        Drawn { problems: vec![format!("{id}: {reason}; it is not drawn")], ..Drawn::default() }
     }
 
     /// Line of the labels table.
@@ -382,6 +392,7 @@ fn gathered(parts: Vec<Drawn>) -> Drawn {
     let mut all = Drawn::default();
     for part in parts {
         all.pictures.extend(part.pictures);
+        all.boxes.extend(part.boxes);
         all.problems.extend(part.problems);
     }
     all

@@ -179,7 +179,7 @@ impl<'a> Run<'a> {
         let mut drawn = self.painter.perturbed(&self.options.labels, &found, method)?;
         self.painter.similar(&mut drawn, &self.similar)?;
         let note = "The models were asked about copies with parts hidden; nothing inside them was looked at.";
-        self.page.show(&format!("By hiding parts: {}", method.name()), note, drawn);
+        self.page.films(&format!("By hiding parts: {}", method.name()), note, drawn);
         Ok(found.len())
     }
 
@@ -245,7 +245,7 @@ impl<'a> Run<'a> {
              label's share of positives counts as a call. Films with most calls by the forest come first.",
             self.options.maps.mask.describe()
         );
-        self.page.show("Several labels on one film", &note, drawn);
+        self.page.films("Several labels on one film", &note, drawn);
         self.drawing += clock.elapsed().as_secs_f64();
         Ok(pictures)
     }
@@ -265,7 +265,7 @@ impl<'a> Run<'a> {
              networks see them, which is no diagnosis.",
             self.options.maps.mask.describe()
         );
-        self.page.show("Overlays", &note, drawn);
+        self.page.films("Overlays", &note, drawn);
         self.drawing += clock.elapsed().as_secs_f64();
         Ok(pictures)
     }

@@ -19,6 +19,8 @@ pub const SUMMARY: &str = "explain/summary.json";
 pub const SUMMARY_FORMAT: u32 = 1;
 /// Largest file that is read.
 pub const MAX_SUMMARY_BYTES: u64 = 8 << 20;
+/// Most mean maps that are looked at: two per label, and batches of each.
+pub const MAX_MAPS: usize = 2048;
 /// Largest picture that the report embeds.
 pub const MAX_PICTURE_BYTES: u64 = 1 << 20;
 /// Bytes of all pictures that the report embeds, before base64 makes them a third longer.
@@ -115,8 +117,15 @@ impl Summary {
     pub fn embedded(&self, folder: &Path) -> (Vec<EmbeddedMap>, usize) {
         let mut room = MAX_EMBEDDED_BYTES;
         let mut maps = Vec::new();
-        for map in self.maps.iter().filter(|m| is_below(&m.path)) {
-            let path = folder.join(FOLDER).join(&map.path);
+        // The folder itself may be a link to a larger disk; nothing in it may lead out of it.
+        let root = folder.join(FOLDER).canonicalize().ok();
+        for map in self.maps.iter().take(MAX_MAPS).filter(|m| is_below(&m.path)) {
+            let Some((root, path)) = root.as_ref().zip(folder.join(FOLDER).join(&map.path).canonicalize().ok()) else {
+                continue;
+            };
+            if room == 0 || !path.starts_with(root) {
+                continue;
+            }
             let Ok(png) = read_bounded(&path, MAX_PICTURE_BYTES.min(room)) else { continue };
             if png.starts_with(b"\x89PNG\r\n\x1a\n") {
                 room -= png.len() as u64;
@@ -140,6 +149,10 @@ fn is_below(path: &str) -> bool {
 }
 
 fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+    // Asked before opening: opening a named pipe would wait for ever.
+    if !path.is_file() {
+        return Err("is no regular file".to_owned());
+    }
     let file = std::fs::File::open(path).map_err(|e| format!("cannot be read: {e}"))?;
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| format!("cannot be read: {e}"))?;
@@ -218,6 +231,13 @@ mod tests {
         ]);
         assert_eq!((maps.len(), left_out), (1, 6));
         assert_eq!((maps[0].words.as_str(), maps[0].png.len()), ("batches/good.png", 100));
+
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(folder.path().join("outside.png"), below.join("linked.png")).expect("a link");
+            assert_eq!(of(&["batches/linked.png"]).1, 1, "a link leads out");
+        }
+        assert_eq!(of(&["batches/good.png"; MAX_MAPS + 5]).1, 5, "beyond the most");
 
         // One mebibyte each: six fit.
         save("full.png", &png(MAX_PICTURE_BYTES as usize));

@@ -42,8 +42,11 @@ pub use write::{DicomImage, Photometric, Samples, WriteSyntax, encode_dicom, uid
 pub const MAX_INFLATED_BYTES: u64 = 2 * super::MAX_PIXELS + 16 * 1024 * 1024;
 /// Longest header that [`header`] reads, in bytes.
 pub const MAX_HEADER_BYTES: u64 = 64 * 1024 * 1024;
-/// What [`header`] reads first; the headers of most radiographs have less than 8 KB.
-const HEADER_PREFIX: u64 = 32 * 1024;
+/// What [`header`] reads first, in bytes: as much as the headers of most radiographs have. Of a deflated file all that
+/// is read is inflated.
+const HEADER_PREFIX: u64 = 8 * 1024;
+/// How many times its stream a deflated data set is expected to be at most: the room that is made before inflating.
+const EXPECTED_INFLATION: usize = 4;
 
 const IMPLICIT_LITTLE: &str = "1.2.840.10008.1.2";
 const EXPLICIT_LITTLE: &str = "1.2.840.10008.1.2.1";
@@ -96,9 +99,7 @@ pub fn looks_like_dicom(bytes: &[u8]) -> bool {
 /// # Errors
 /// [`ImageError`] if the file is not DICOM, is cut, or its data set cannot be walked.
 pub fn facts(bytes: &[u8]) -> Result<DicomFacts, ImageError> {
-    let file = DicomFile::open(bytes, false)?;
-    let elements = file.elements(true)?;
-    Ok(DicomFacts::of(&elements, &file.syntax))
+    Opened::of(bytes).map(|opened| opened.facts)
 }
 
 /// The header facts of the DICOM file at `path`, of which no more is read than the header: for joining thousands of
@@ -114,7 +115,7 @@ pub fn header(path: &Path) -> Result<DicomFacts, ImageError> {
         return Err(ImageError::NotAFile);
     }
     let mut file = File::open(path)?;
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(HEADER_PREFIX as usize);
     let mut wanted = HEADER_PREFIX;
     loop {
         file.by_ref().take(wanted - bytes.len() as u64).read_to_end(&mut bytes)?;
@@ -165,8 +166,8 @@ pub fn stored_values(bytes: &[u8]) -> Result<StoredValues, ImageError> {
 /// # Errors
 /// [`ImageError`] if the file is not one grey frame that can be decoded.
 pub fn decode(bytes: &[u8]) -> Result<(Radiograph, DicomFacts), ImageError> {
-    let none = &mut |_: &'static str, _: String, _: &Radiograph| {};
-    develop(bytes, &PixelSettings::default(), none).map(|d| (d.radiograph, d.facts))
+    let developed = Opened::of(bytes)?.develop(&PixelSettings::default(), None)?;
+    Ok((developed.radiograph, developed.facts))
 }
 
 /// A DICOM file after decoding.
@@ -179,25 +180,54 @@ pub(super) struct Developed {
     pub(super) flags: Vec<Flag>,
 }
 
-/// Decodes a DICOM file; `trace` is told of every step.
-pub(super) fn develop(bytes: &[u8], settings: &PixelSettings, trace: &mut Trace<'_>) -> Result<Developed, ImageError> {
-    let file = DicomFile::open(bytes, false)?;
-    let elements = file.elements(true)?;
-    let facts = DicomFacts::of(&elements, &file.syntax);
-    let (radiograph, mut flags) = values::develop(&elements, &file.syntax, settings, trace)?;
-    let says = |tag, word: &str| text(&elements, tag).is_some_and(|text| text.eq_ignore_ascii_case(word));
-    if says(tag::INTENT, "FOR PROCESSING") {
-        flags.push(Flag::ForProcessing);
+/// A whole DICOM file of which the header was read and no pixel.
+pub(super) struct Opened<'a> {
+    file: DicomFile<'a>,
+    facts: DicomFacts,
+}
+
+impl<'a> Opened<'a> {
+    /// Reads the header. The pixel data must be whole.
+    ///
+    /// # Errors
+    /// As [`facts`].
+    pub(super) fn of(bytes: &'a [u8]) -> Result<Self, ImageError> {
+        let file = DicomFile::open(bytes, false)?;
+        let facts = DicomFacts::of(&file.elements(true)?, &file.syntax);
+        Ok(Self { file, facts })
     }
-    if says(tag::BURNED_IN, "YES") {
-        flags.push(Flag::BurnedInAnnotation);
+
+    /// What the header says.
+    pub(super) fn facts(&self) -> &DicomFacts {
+        &self.facts
     }
-    // Lossy JPEG is lossy even where the header forgot to say so.
-    if says(tag::LOSSY, "01") || file.syntax.ends_with(".1.2.4.50") || file.syntax.ends_with(".1.2.4.51") {
-        let ratio = numbers(&elements, tag::LOSSY_RATIO).first().map(|&r| r as f32);
-        flags.push(Flag::Lossy(ratio.filter(|&r| r > 1.0)));
+
+    /// Decodes the pixels; `trace` is told of every step.
+    ///
+    /// # Errors
+    /// [`ImageError`] if the file is not one grey frame that can be decoded.
+    pub(super) fn develop(
+        self,
+        settings: &PixelSettings,
+        trace: Option<&mut Trace<'_>>,
+    ) -> Result<Developed, ImageError> {
+        let Self { file, facts } = self;
+        let elements = file.elements(true)?;
+        let (radiograph, mut flags) = values::develop(&elements, &file.syntax, settings, trace)?;
+        let says = |tag, word: &str| text(&elements, tag).is_some_and(|text| text.eq_ignore_ascii_case(word));
+        if says(tag::INTENT, "FOR PROCESSING") {
+            flags.push(Flag::ForProcessing);
+        }
+        if says(tag::BURNED_IN, "YES") {
+            flags.push(Flag::BurnedInAnnotation);
+        }
+        // Lossy JPEG is lossy even where the header forgot to say so.
+        if says(tag::LOSSY, "01") || file.syntax.ends_with(".1.2.4.50") || file.syntax.ends_with(".1.2.4.51") {
+            let ratio = numbers(&elements, tag::LOSSY_RATIO).first().map(|&r| r as f32);
+            flags.push(Flag::Lossy(ratio.filter(|&r| r > 1.0)));
+        }
+        Ok(Developed { radiograph, facts, flags })
     }
-    Ok(Developed { radiograph, facts, flags })
 }
 
 /// A DICOM file split into its transfer syntax and its data set, inflated if need be.
@@ -265,7 +295,8 @@ fn guessed(encoding: Encoding) -> String {
 }
 
 fn inflate(adapter: &dyn DataRWAdapter, body: &[u8], is_part: bool) -> Result<Vec<u8>, ImageError> {
-    let mut inflated = Vec::new();
+    let expected = EXPECTED_INFLATION.saturating_mul(body.len()).min(MAX_INFLATED_BYTES as usize);
+    let mut inflated = Vec::with_capacity(expected);
     match adapter.adapt_reader(Box::new(body)).take(MAX_INFLATED_BYTES + 1).read_to_end(&mut inflated) {
         Ok(_) => {}
         // What was inflated before the cut stays; the walk over it tells whether it is enough.

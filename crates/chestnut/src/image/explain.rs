@@ -85,9 +85,8 @@ impl Explanation {
 /// If [`Recipe::check`] would refuse the recipe.
 pub fn explain(bytes: &[u8], recipe: &Recipe) -> Result<Explanation, ImageError> {
     let mut account = Account::default();
-    let decoded = decode_traced(bytes, &recipe.pixels, &mut |name: &'static str, what: String, image: &Radiograph| {
-        account.add(name, what, image);
-    })?;
+    let mut trace = |name: &'static str, what: String, image: &Radiograph| account.add(name, what, image);
+    let decoded = decode_traced(bytes, &recipe.pixels, Some(&mut trace))?;
     let mut image = decoded.radiograph;
     let prepared = recipe.prepare(&image);
     if recipe.clip_quantile < 1.0 {

@@ -13,6 +13,8 @@ mod error;
 pub mod explain;
 pub mod fingerprint;
 mod pixels;
+mod quantile;
+mod radiograph;
 mod raster;
 pub mod recipe;
 pub mod variants;
@@ -29,6 +31,7 @@ use sha2::{Digest, Sha256};
 pub use dicom::DicomFacts;
 pub use error::ImageError;
 pub use pixels::{Flag, PixelSettings, Voi, looks_inverted};
+pub use radiograph::Radiograph;
 
 /// Largest file that is opened. The largest radiograph seen (43 x 43 cm at 0.1 mm, 16 bit) has 37 MB.
 pub const MAX_FILE_BYTES: u64 = 256 * 1024 * 1024;
@@ -38,73 +41,6 @@ pub const MAX_PIXELS: u64 = 100_000_000;
 pub const MAX_SIDE: u64 = 30_000;
 /// Smallest width or height in pixels: below it nobody could read a chest, and nor can a network.
 pub const MIN_SIDE: u64 = 32;
-
-/// One grey image, row-major from the top left, bright = dense (the MONOCHROME2 look).
-#[derive(Clone, PartialEq)]
-pub struct Radiograph {
-    /// Pixels per row.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// `width * height` finite values in stored units (DICOM: after rescale), not yet windowed.
-    pub pixels: Vec<f32>,
-    /// Bits that the file kept per value (8, 10, 12, 16 ...).
-    pub bits: u32,
-}
-
-impl fmt::Debug for Radiograph {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Radiograph {{ {} x {}, {} bits }}", self.width, self.height, self.bits)
-    }
-}
-
-impl Radiograph {
-    /// The smallest and the largest value; (0, 0) for an image without pixels.
-    #[must_use]
-    pub fn range(&self) -> (f32, f32) {
-        let Some(&first) = self.pixels.first() else { return (0.0, 0.0) };
-        self.pixels.iter().fold((first, first), |(low, high), &v| (low.min(v), high.max(v)))
-    }
-
-    /// The mean of each cell of a `columns` x `rows` grid laid over the image, row-major; a pixel on a
-    /// border counts with the share that lies inside. Aspect ratio is not kept.
-    ///
-    /// # Panics
-    /// If the grid or the image is empty.
-    #[must_use]
-    pub fn cell_means(&self, columns: usize, rows: usize) -> Vec<f32> {
-        assert!(columns > 0 && rows > 0 && self.width > 0 && self.height > 0, "no cells or no pixels");
-        let mut means = Vec::with_capacity(columns * rows);
-        let mut column_sums = vec![0.0_f64; self.width];
-        for row in 0..rows {
-            column_sums.fill(0.0);
-            for (y, weight) in cell(row, rows, self.height) {
-                let line = &self.pixels[y * self.width..(y + 1) * self.width];
-                for (sum, &value) in column_sums.iter_mut().zip(line) {
-                    *sum += weight * f64::from(value);
-                }
-            }
-            for column in 0..columns {
-                let sum: f64 = cell(column, columns, self.width).map(|(x, weight)| weight * column_sums[x]).sum();
-                means.push(sum as f32);
-            }
-        }
-        means
-    }
-}
-
-/// The pixels under cell `index` of `cells` along a side of `length` pixels, with weights of sum 1.
-fn cell(index: usize, cells: usize, length: usize) -> impl Iterator<Item = (usize, f64)> {
-    let size = length as f64 / cells as f64;
-    let low = index as f64 * size;
-    let high = low + size;
-    let first = (low as usize).min(length - 1);
-    let last = (high.ceil() as usize).clamp(first + 1, length);
-    (first..last).map(move |i| {
-        let inside = high.min((i + 1) as f64) - low.max(i as f64);
-        (i, inside.max(0.0) / size)
-    })
-}
 
 /// What a file is, by its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -205,35 +141,84 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, ImageError> {
 /// # Errors
 /// As [`decode`].
 pub fn decode_with(bytes: &[u8], settings: &PixelSettings) -> Result<Decoded, ImageError> {
-    decode_traced(bytes, settings, &mut |_: &'static str, _: String, _: &Radiograph| {})
+    decode_traced(bytes, settings, None)
 }
 
-fn decode_traced(bytes: &[u8], settings: &PixelSettings, trace: &mut Trace<'_>) -> Result<Decoded, ImageError> {
-    if bytes.is_empty() {
-        return Err(ImageError::Empty);
+fn decode_traced(bytes: &[u8], settings: &PixelSettings, trace: Option<&mut Trace<'_>>) -> Result<Decoded, ImageError> {
+    open(bytes)?.decode_traced(settings, trace)
+}
+
+/// An image file of which the header was read, if it has one, and no pixel: whoever looks at the header first and
+/// decodes then has a deflated file inflated once.
+pub(crate) struct Opened<'a> {
+    bytes: &'a [u8],
+    /// `None` for what cannot be decoded.
+    format: Option<Format>,
+    dicom: Option<dicom::Opened<'a>>,
+}
+
+/// Reads the header of one image file.
+///
+/// # Errors
+/// [`ImageError`] if it is a DICOM file that is cut or cannot be walked. Of other formats nothing is read here, and
+/// what is no image at all is refused by [`Opened::decode`].
+pub(crate) fn open(bytes: &[u8]) -> Result<Opened<'_>, ImageError> {
+    let format = sniff(bytes);
+    let dicom = match format {
+        Some(Format::Dicom) => Some(guarded(Format::Dicom, || dicom::Opened::of(bytes))?),
+        _ => None,
+    };
+    Ok(Opened { bytes, format, dicom })
+}
+
+impl Opened<'_> {
+    /// What the DICOM header says; `None` for other files.
+    pub(crate) fn facts(&self) -> Option<&DicomFacts> {
+        self.dicom.as_ref().map(dicom::Opened::facts)
     }
-    let format = sniff(bytes).ok_or_else(|| ImageError::UnknownFormat { looks_like: looks_like(bytes) })?;
-    let whole = catch_unwind(AssertUnwindSafe(|| -> Result<Whole, ImageError> {
-        if format == Format::Dicom {
-            let dicom::Developed { radiograph, facts, flags } = dicom::develop(bytes, settings, trace)?;
-            return Ok((radiograph, false, Some(facts), flags));
+
+    /// Decodes the pixels.
+    ///
+    /// # Errors
+    /// As [`decode`].
+    pub(crate) fn decode(self, settings: &PixelSettings) -> Result<Decoded, ImageError> {
+        self.decode_traced(settings, None)
+    }
+
+    fn decode_traced(self, settings: &PixelSettings, trace: Option<&mut Trace<'_>>) -> Result<Decoded, ImageError> {
+        let Self { bytes, format, dicom } = self;
+        if bytes.is_empty() {
+            return Err(ImageError::Empty);
         }
-        let read = if format == Format::Png { raster::decode_png } else { raster::decode_jpeg };
-        let (radiograph, colour) = read(bytes)?;
-        let how = if colour { "Rec. 601 luma of the colours" } else { "grey values as stored" };
-        trace("stored", format!("{format}, {} bits, {how}", radiograph.bits), &radiograph);
-        Ok((radiograph, colour, None, Vec::new()))
-    }))
-    .unwrap_or_else(|_| Err(ImageError::Undecodable { format, detail: "the decoder failed on it".to_owned() }));
-    let (radiograph, colour, dicom, mut flags) = whole?;
-    check_size(radiograph.width as u64, radiograph.height as u64)?;
-    let (low, high) = radiograph.range();
-    if low == high {
-        return Err(ImageError::NoContrast);
+        let format = format.ok_or_else(|| ImageError::UnknownFormat { looks_like: looks_like(bytes) })?;
+        let (radiograph, colour, dicom, mut flags) = guarded(format, || -> Result<Whole, ImageError> {
+            if let Some(file) = dicom {
+                let dicom::Developed { radiograph, facts, flags } = file.develop(settings, trace)?;
+                return Ok((radiograph, false, Some(facts), flags));
+            }
+            let read = if format == Format::Png { raster::decode_png } else { raster::decode_jpeg };
+            let (radiograph, colour) = read(bytes)?;
+            let how = if colour { "Rec. 601 luma of the colours" } else { "grey values as stored" };
+            if let Some(trace) = trace {
+                trace("stored", format!("{format}, {} bits, {how}", radiograph.bits), &radiograph);
+            }
+            Ok((radiograph, colour, None, Vec::new()))
+        })?;
+        check_size(radiograph.width as u64, radiograph.height as u64)?;
+        let range = radiograph.range();
+        if range.0 == range.1 {
+            return Err(ImageError::NoContrast);
+        }
+        flags.extend(pixels::border_flags(&radiograph, range));
+        let content_sha256 = to_hex(&Sha256::digest(bytes));
+        Ok(Decoded { radiograph, format, dicom, colour, flags, content_sha256 })
     }
-    flags.extend(pixels::border_flags(&radiograph));
-    let content_sha256 = to_hex(&Sha256::digest(bytes));
-    Ok(Decoded { radiograph, format, dicom, colour, flags, content_sha256 })
+}
+
+/// Runs a decoder where a panic of it is an error of the file.
+fn guarded<T>(format: Format, read: impl FnOnce() -> Result<T, ImageError>) -> Result<T, ImageError> {
+    catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(ImageError::Undecodable { format, detail: "the decoder failed on it".to_owned() }))
 }
 
 /// The format by magic bytes; `None` if it is not one that can be read.
@@ -314,6 +299,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_image_opens_and_is_refused_when_it_is_decoded() {
+        for (bytes, code) in [(&b"image,label\n1.png,0\n"[..], "unknown_format"), (&b""[..], "empty")] {
+            let opened = open(bytes).expect("nothing was read");
+            assert!(opened.facts().is_none());
+            assert_eq!(opened.decode(&PixelSettings::default()).expect_err("no image").code(), code);
+        }
+        // A DICOM file that ends within its first element.
+        let mut cut = vec![0; 128];
+        cut.extend(b"DICM\x08\0\x05\0CS\x0A\0ISO");
+        assert_eq!(open(&cut).err().expect("a cut header").code(), "truncated");
+    }
+
+    #[test]
     fn sizes_are_checked() {
         assert!(check_size(1024, 1024).is_ok());
         assert!(check_size(MAX_SIDE + 1, 40).is_err());
@@ -326,15 +324,6 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         assert!(matches!(read(folder.path()), Err(ImageError::NotAFile)));
         assert!(matches!(read(&folder.path().join("none.png")), Err(ImageError::Io(_))));
-    }
-
-    #[test]
-    fn cell_means_weigh_shared_pixels() {
-        let image = Radiograph { width: 3, height: 2, pixels: vec![0.0, 3.0, 6.0, 0.0, 3.0, 6.0], bits: 8 };
-        // Two cells of 1.5 pixels: (0 + 3 / 2) / 1.5 and (3 / 2 + 6) / 1.5.
-        assert_eq!(image.cell_means(2, 1), vec![1.0, 5.0]);
-        assert_eq!(image.cell_means(3, 2), image.pixels);
-        assert_eq!(image.range(), (0.0, 6.0));
     }
 
     #[test]

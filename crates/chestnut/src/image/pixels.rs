@@ -8,7 +8,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Radiograph;
-use super::recipe::quantile;
+use super::fingerprint::{Grids, THUMBNAIL as GRID};
+use super::quantile::{quantile, quantiles};
 
 /// A border is worth a flag from this share of the picture on.
 const BORDER_SHARE: f32 = 0.02;
@@ -16,8 +17,6 @@ const BORDER_SHARE: f32 = 0.02;
 const BORDER_TOLERANCE: f32 = 0.01;
 /// About how many pixels are looked at to know the grey scale of a picture.
 const SAMPLE: usize = 65_536;
-/// Side of the grid on which the polarity of a film is judged.
-const GRID: usize = 16;
 
 /// Which of a DICOM header's display transforms is applied (PS3.3, C.11.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,13 +148,10 @@ impl fmt::Display for Flag {
 ///
 /// One score is a hint. A false MONOCHROME1 or MONOCHROME2 is the fault of a device or an export, so compare groups:
 /// if the median of all films of one manufacturer and photometric interpretation is above 0, those are inverted.
-///
-/// # Panics
-/// If the image is empty.
 #[must_use]
-pub fn looks_inverted(image: &Radiograph) -> f32 {
-    let cells = image.cell_means(GRID, GRID);
-    let (low, high) = (quantile(&cells, 0.02), quantile(&cells, 0.98));
+pub fn looks_inverted(grids: &Grids) -> f32 {
+    let cells = &grids.square;
+    let (low, high) = (quantile(cells, 0.02), quantile(cells, 0.98));
     if high <= low {
         return 0.0;
     }
@@ -169,14 +165,13 @@ pub fn looks_inverted(image: &Radiograph) -> f32 {
     mean(0..2, &[0, 1, GRID - 2, GRID - 1]) - mean(GRID / 4..3 * GRID / 4, &[GRID / 2 - 1, GRID / 2])
 }
 
-/// Flags for constant borders at either end of the grey scale.
-pub(super) fn border_flags(image: &Radiograph) -> Vec<Flag> {
-    let (least, greatest) = image.range();
+/// Flags for constant borders at either end of the grey scale of an image whose least and greatest value are known.
+pub(super) fn border_flags(image: &Radiograph, (least, greatest): (f32, f32)) -> Vec<Flag> {
     // A single bright letter must not stretch the tolerance over half of the film.
     let step = (image.pixels.len() / SAMPLE).max(1);
-    let sample: Vec<f32> = image.pixels.iter().step_by(step).copied().collect();
-    let usual = |q| if sample.is_empty() { 0.0 } else { quantile(&sample, q) };
-    let tolerance = BORDER_TOLERANCE * (usual(0.99) - usual(0.01)).max(0.0);
+    let sample = image.pixels.iter().step_by(step).copied();
+    let [dark, bright] = quantiles(sample, (least, greatest), [0.01, 0.99]);
+    let tolerance = BORDER_TOLERANCE * (bright - dark).max(0.0);
     let black = border_share(image, |v| v <= least + tolerance);
     let white = border_share(image, |v| v >= greatest - tolerance);
     let mut flags = Vec::new();
@@ -198,9 +193,12 @@ fn border_share(image: &Radiograph, passes: impl Fn(f32) -> bool) -> f32 {
         return 1.0;
     }
     let bottom = (0..height).rev().take_while(row).count();
-    let column = |x: &usize| (top..height - bottom).all(|y| passes(image.pixels[y * width + x]));
-    let left = (0..width).take_while(column).count();
-    let right = (0..width).rev().take_while(column).count();
+    // As many columns as pass at either end of every row between: rows lie together in memory, columns do not.
+    let (mut left, mut right) = (width, width);
+    for line in image.pixels[top * width..(height - bottom) * width].chunks_exact(width) {
+        left = line[..left].iter().position(|&v| !passes(v)).unwrap_or(left);
+        right = line[width - right..].iter().rev().position(|&v| !passes(v)).unwrap_or(right);
+    }
     let inside = (height - top - bottom) as f32 * (width - left - right) as f32;
     1.0 - inside / (width as f32 * height as f32)
 }
@@ -208,6 +206,7 @@ fn border_share(image: &Radiograph, passes: impl Fn(f32) -> bool) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chestnut_stats::random::Stream;
 
     /// Dark air, a bright body with a bright middle, dark lungs.
     fn chest() -> Radiograph {
@@ -233,11 +232,11 @@ mod tests {
         let film = chest();
         let mut negative = film.clone();
         negative.pixels.iter_mut().for_each(|v| *v = 255.0 - *v);
-        let score = looks_inverted(&film);
+        let score = looks_inverted(&Grids::of(&film));
         assert!(score < -0.3, "{score}");
-        assert!((looks_inverted(&negative) + score).abs() < 1e-5);
+        assert!((looks_inverted(&Grids::of(&negative)) + score).abs() < 1e-5);
         let flat = Radiograph { width: 40, height: 40, pixels: vec![7.0; 1600], bits: 8 };
-        assert_eq!(looks_inverted(&flat), 0.0);
+        assert_eq!(looks_inverted(&Grids::of(&flat)), 0.0);
     }
 
     #[test]
@@ -251,12 +250,36 @@ mod tests {
             })
             .collect();
         let share = 1.0 - 40.0 * 90.0 / 5000.0;
-        assert_eq!(border_flags(&film), [Flag::BlackBorder(share)]);
+        assert_eq!(border_flags(&film, film.range()), [Flag::BlackBorder(share)]);
         film.pixels[2550] = 60_000.0;
-        assert_eq!(border_flags(&film), [Flag::BlackBorder(share)]);
+        assert_eq!(border_flags(&film, film.range()), [Flag::BlackBorder(share)]);
         film.pixels.iter_mut().for_each(|v| *v = 60_000.0 - *v);
         film.pixels[2550] = 59_000.0;
-        assert_eq!(border_flags(&film), [Flag::WhiteBorder(share)]);
+        assert_eq!(border_flags(&film, film.range()), [Flag::WhiteBorder(share)]);
+    }
+
+    #[test]
+    fn borders_are_counted_as_rows_and_columns_from_each_edge() {
+        let mut draws = Stream::keyed(1, "borders");
+        for _ in 0..200 {
+            let (width, height) = (1 + draws.below(12), 1 + draws.below(12));
+            let mut pixels = vec![0.0; width * height];
+            // A few bright pixels, often none.
+            for _ in 0..draws.below(4) {
+                pixels[draws.below(width * height)] = 1.0;
+            }
+            let image = Radiograph { width, height, pixels, bits: 8 };
+            let is_dark = |x: usize, y: usize| image.pixels[y * width + x] == 0.0;
+            let bright: Vec<(usize, usize)> =
+                (0..width * height).map(|i| (i % width, i / width)).filter(|&(x, y)| !is_dark(x, y)).collect();
+            let side = |of: fn(&(usize, usize)) -> usize| {
+                let (first, last) = (bright.iter().map(of).min(), bright.iter().map(of).max());
+                first.zip(last).map_or(0, |(first, last)| last + 1 - first)
+            };
+            let inside = side(|p| p.0) as f32 * side(|p| p.1) as f32;
+            let share = 1.0 - inside / (width as f32 * height as f32);
+            assert_eq!(border_share(&image, |v| v == 0.0), share, "{bright:?} of {width} x {height}");
+        }
     }
 
     #[test]
@@ -280,7 +303,7 @@ mod tests {
             .collect();
         paths.sort();
         for path in paths.iter().take(40) {
-            scores.push(looks_inverted(&super::super::read(path).expect("a radiograph").radiograph));
+            scores.push(looks_inverted(&Grids::of(&super::super::read(path).expect("a radiograph").radiograph)));
         }
         let wrong = scores.iter().filter(|&&s| s > 0.0).count();
         assert!(wrong <= 2, "{wrong} of {} look inverted", scores.len());

@@ -15,8 +15,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::quantile::quantiles;
 use super::{PixelSettings, Radiograph};
 use crate::fs::to_hex;
+
+pub use super::quantile::quantile;
 
 /// Raised whenever the same recipe would give other numbers; part of the hash.
 const RECIPE_VERSION: u32 = 1;
@@ -126,7 +129,11 @@ impl Recipe {
     pub fn prepare(&self, image: &Radiograph) -> Prepared {
         assert_eq!(image.pixels.len(), image.width * image.height, "a whole image");
         let (low, greatest) = image.range();
-        let high = if self.clip_quantile < 1.0 { quantile(&image.pixels, self.clip_quantile) } else { greatest };
+        let high = if self.clip_quantile < 1.0 {
+            quantiles(image.pixels.iter().copied(), (low, greatest), [self.clip_quantile])[0]
+        } else {
+            greatest
+        };
         let grey = resize(image, self.size, self.size, self.scaling(low, high, image.bits));
         Prepared { size: self.size, grey, low, high }
     }
@@ -284,23 +291,6 @@ impl FromStr for Standardisation {
             .find(|s| s.name() == text)
             .ok_or_else(|| RecipeError::Standardisation(text.to_owned()))
     }
-}
-
-/// The `q` quantile by linear interpolation between order statistics at rank `(n - 1) q`: NumPy's
-/// default, Hyndman and Fan's definition 7, computed in double precision.
-///
-/// # Panics
-/// If `values` is empty or `q` is outside 0..1.
-#[must_use]
-pub fn quantile(values: &[f32], q: f64) -> f32 {
-    assert!(!values.is_empty() && (0.0..=1.0).contains(&q), "a quantile of something, in 0..1");
-    let rank = (values.len() - 1) as f64 * q;
-    let below = rank.floor() as usize;
-    let mut sorted = values.to_vec();
-    let (_, &mut low, above) = sorted.select_nth_unstable_by(below, f32::total_cmp);
-    let high = above.iter().copied().min_by(f32::total_cmp).unwrap_or(low);
-    let (low, high) = (f64::from(low), f64::from(high));
-    (low + (high - low) * (rank - below as f64)) as f32
 }
 
 /// The two source positions of one output position, and how far from the first to the second.

@@ -1,17 +1,20 @@
 //! `models/index.json`: which models a study keeps, what they are for, and what their scores mean.
 //!
-//! Beside it lies one model file per approach and network (`chestnut_forest::ModelFile`). The index holds the SHA-256 of
-//! each, so that a file that was exchanged or only half renewed is noticed. It is input like any other: its size is
-//! checked before it is read, its version before its contents, and its parts against each other before they are used.
+//! Beside it lie the model files of each approach (`chestnut_forest::ModelFile`): one per network, one for all of them, or
+//! none, as [`Reads`] says. The index holds the SHA-256 of each, so that a file that was exchanged or only half renewed is
+//! noticed. It is input like any other: its size is checked before it is read, its version before its contents, and its
+//! parts against each other before they are used.
 
+use super::score::Reads;
 use super::space::MAX_OWN;
+use super::store::plain;
 use crate::cohort::BlankRules;
 use crate::embed::Network;
 use crate::error::{Error, Result};
 use crate::evaluate::calibrate::LabelCalibration;
 use crate::image::recipe::Recipe;
 use crate::study::Study;
-use chestnut_forest::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS, ModelFile};
+use chestnut_forest::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS, ModelFile, ModelInput};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io::Read;
@@ -19,8 +22,8 @@ use std::path::{Component, Path};
 
 /// The index below the study's folder.
 pub const MODELS: &str = "models/index.json";
-/// Version that this program writes, and the newest that it reads.
-pub const INDEX_FORMAT: u32 = 1;
+/// Version that this program writes, and the newest that it reads. Before 2 every approach read embeddings.
+pub const INDEX_FORMAT: u32 = 2;
 /// Largest index that is read; isotonic curves of many labels take a few megabytes.
 pub const MAX_INDEX_BYTES: u64 = 64 << 20;
 /// Most approaches of an index.
@@ -84,7 +87,7 @@ pub struct TrainingSet {
     pub hash: String,
 }
 
-/// One approach: a model per network, whose probabilities are averaged.
+/// One approach: what it reads, its models, and what its scores mean.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeptApproach {
@@ -92,11 +95,14 @@ pub struct KeptApproach {
     pub name: String,
     /// Settings, for people.
     pub settings: String,
-    /// In the order of the networks.
+    /// What the scores are made from.
+    #[serde(default)]
+    pub reads: Reads,
+    /// One per network in their order, one for all of them, or none.
     pub models: Vec<KeptModel>,
     /// Per label, why nothing could be learned.
     pub untrained: Vec<Option<String>>,
-    /// Per label, curves and thresholds for the averaged score.
+    /// Per label, curves and thresholds for the score.
     pub calibrations: Vec<LabelCalibration>,
 }
 
@@ -135,14 +141,14 @@ impl ModelIndex {
     }
 
     /// Parses and checks an index.
-    fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, String> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, String> {
         if bytes.len() as u64 > MAX_INDEX_BYTES {
             return Err(format!("has more than the {MAX_INDEX_BYTES} bytes that are read"));
         }
         let unreadable = |e: serde_json::Error| format!("is no index of models: {e}");
         let Version { format_version } = serde_json::from_slice(bytes).map_err(unreadable)?;
-        if format_version != INDEX_FORMAT {
-            return Err(format!("has format {format_version}, and this program reads {INDEX_FORMAT}"));
+        if !(1..=INDEX_FORMAT).contains(&format_version) {
+            return Err(format!("has format {format_version}, and this program reads up to {INDEX_FORMAT}"));
         }
         let index: Self = serde_json::from_slice(bytes).map_err(unreadable)?;
         index.check()?;
@@ -170,7 +176,8 @@ impl ModelIndex {
         self.recipe.check().map_err(|e| e.to_string())?;
         self.blank.check().map_err(|e| e.to_string())?;
         for approach in &self.approaches {
-            let fits = approach.models.len() == self.networks.len()
+            let fits = approach.models.len() == approach.reads.networks_of(&self.networks).len()
+                && approach.reads.fits(self.labels.len())
                 && approach.untrained.len() == self.labels.len()
                 && approach.calibrations.len() == self.labels.len();
             if !fits {
@@ -184,14 +191,14 @@ impl ModelIndex {
         Ok(())
     }
 
-    /// The approach of that name, or the first.
+    /// The approach of that name (as in the tables, or as its folder: `embeddings-rf`), or the first.
     ///
     /// # Errors
     /// [`Error::Request`] with the names that there are.
     pub fn approach(&self, name: Option<&str>) -> Result<&KeptApproach> {
         let found = match name {
             None => self.approaches.first(),
-            Some(name) => self.approaches.iter().find(|a| a.name.eq_ignore_ascii_case(name)),
+            Some(name) => self.approaches.iter().find(|a| plain(&a.name) == plain(name)),
         };
         found.ok_or_else(|| {
             let names: Vec<String> = self.approaches.iter().map(|a| format!("\"{}\"", a.name)).collect();
@@ -200,18 +207,22 @@ impl ModelIndex {
         })
     }
 
-    /// Reads the models of one approach, in the order of the networks.
+    /// Reads the models of one approach, in the order of their networks.
     ///
     /// # Errors
     /// If a file is missing, was changed, or is for other networks, labels or pixels than the index says.
     pub fn models(&self, study: &Study, approach: &KeptApproach) -> Result<Vec<ModelFile>> {
         let command = format!("chestnut compare {}", study.root.display());
-        let read = |(kept, network): (&KeptModel, &NetworkRecord)| -> Result<ModelFile> {
+        let read = |(kept, networks): (&KeptModel, &[NetworkRecord])| -> Result<ModelFile> {
             let path = study.path(&kept.file);
             let fault = |problem: String| Error::File {
                 path: path.clone(),
                 problem: format!("{problem}; run `{command}` again"),
             };
+            // Asked before opening: opening a named pipe would wait for ever.
+            if !path.is_file() {
+                return Err(fault("is missing or no regular file".to_owned()));
+            }
             let mut bytes = Vec::new();
             let file = std::fs::File::open(&path).map_err(Error::io(&path))?;
             let limit = chestnut_forest::MAX_MODEL_BYTES as u64 + 1;
@@ -220,20 +231,22 @@ impl ModelIndex {
                 return Err(fault("is not the file that compare wrote".to_owned()));
             }
             let model = ModelFile::from_bytes(&bytes).map_err(|e| fault(e.to_string()))?;
-            let [input] = &model.inputs[..] else {
-                return Err(fault("is for more than one network".to_owned()));
+            let is_for = |(input, network): (&ModelInput, &NetworkRecord)| {
+                input.network == network.name
+                    && input.weights_sha256 == weights_sha256(&network.weights)
+                    && input.width == approach.reads.width(network)
             };
-            let same = input.network == network.name
-                && input.weights_sha256 == weights_sha256(&network.weights)
-                && input.width == network.width
+            let same = model.inputs.len() == networks.len()
+                && model.inputs.iter().zip(networks).all(is_for)
                 && model.labels == self.labels
-                && model.recipe_hash == recipe_sha256(network, &self.recipe, &self.blank);
+                && model.recipe_hash == recipes_sha256(networks, &self.recipe, &self.blank);
             if !same {
-                return Err(fault(format!("is not for {} and these labels and pixels", network.name)));
+                let names: Vec<&str> = networks.iter().map(|n| n.name.as_str()).collect();
+                return Err(fault(format!("is not for {} and these labels and pixels", names.join(", "))));
             }
             Ok(model)
         };
-        approach.models.iter().zip(&self.networks).map(read).collect()
+        approach.models.iter().zip(approach.reads.networks_of(&self.networks)).map(read).collect()
     }
 }
 
@@ -270,8 +283,17 @@ pub(crate) fn weights_sha256(weights: &str) -> String {
     if weights.len() == 64 && weights.bytes().all(digit) { weights.to_owned() } else { sha256(weights.as_bytes()) }
 }
 
+/// The same for a model that reads several networks.
+pub(crate) fn recipes_sha256(networks: &[NetworkRecord], recipe: &Recipe, blank: &BlankRules) -> String {
+    if let [only] = networks {
+        return recipe_sha256(only, recipe, blank);
+    }
+    let all: String = networks.iter().map(|n| recipe_sha256(n, recipe, blank) + "\n").collect();
+    sha256(all.as_bytes())
+}
+
 /// Hash of everything that turns a file into the network's input.
-pub(crate) fn recipe_sha256(network: &NetworkRecord, recipe: &Recipe, blank: &BlankRules) -> String {
+fn recipe_sha256(network: &NetworkRecord, recipe: &Recipe, blank: &BlankRules) -> String {
     let recipe = Recipe { size: network.input_size, ..recipe.clone() };
     sha256(format!("{}\n{}\n{blank:?}\n", recipe.hash(), network.standardisation).as_bytes())
 }
@@ -279,6 +301,7 @@ pub(crate) fn recipe_sha256(network: &NetworkRecord, recipe: &Recipe, blank: &Bl
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::calibrate::Threshold;
 
     fn index() -> ModelIndex {
         let network = NetworkRecord {
@@ -292,6 +315,7 @@ mod tests {
         let approach = KeptApproach {
             name: "Embeddings + RF".to_owned(),
             settings: "RF".to_owned(),
+            reads: Reads::Embeddings,
             models: vec![KeptModel { file: "models/rf/xception.json".to_owned(), sha256: "0f".repeat(32) }],
             untrained: vec![None],
             calibrations: vec![LabelCalibration::missing("too few".to_owned())],
@@ -320,12 +344,28 @@ mod tests {
             change(&mut bad);
             ModelIndex::from_bytes(&bytes(&bad)).expect_err("must be refused")
         };
-        assert!(refused(&|i| i.format_version = 2).contains("format 2"));
+        assert!(refused(&|i| i.format_version = 9).contains("format 9"));
         assert!(refused(&|i| i.labels.clear()).contains("0 labels"));
         assert!(refused(&|i| i.networks[0].name.clear()).contains("0 bytes"));
         assert!(refused(&|i| i.labels.push("PNX".to_owned())).contains("Embeddings + RF"));
         assert!(refused(&|i| i.own_distances.reverse()).contains("ascending"));
         assert!(refused(&|i| i.approaches[0].calibrations[0].reason = None).contains("reason"));
+        assert!(refused(&|i| i.approaches[0].reads = Reads::Outputs { outputs: 0 }).contains("Embeddings + RF"));
+        let map = crate::cohort::LabelMap::chexpert_to_hum_cxr();
+        let map = crate::transfer::source::SourceMap::new(&["Edema".to_owned()], &["Edema".to_owned()], &map);
+        let mapped = |outputs| Reads::MappedOutputs { outputs, map: map.clone(), map_first: false };
+        assert!(refused(&|i| i.approaches[0].reads = mapped(1)).contains("Embeddings + RF"), "it needs no model");
+        let mut baseline = good.clone();
+        (baseline.approaches[0].reads, baseline.approaches[0].models) = (mapped(1), Vec::new());
+        assert_eq!(ModelIndex::from_bytes(&bytes(&baseline)), Ok(baseline.clone()));
+        baseline.approaches[0].reads = mapped(0);
+        assert!(ModelIndex::from_bytes(&bytes(&baseline)).is_err(), "an output that no network has");
+        // Each image is compared with each threshold, and each rule with each other.
+        let many = |i: &mut ModelIndex| {
+            let rule = |n: usize| Threshold { rule: n.to_string(), score: 0.5 };
+            i.approaches[0].calibrations[0].thresholds = (0..10_000).map(rule).collect();
+        };
+        assert!(refused(&many).contains("10000 thresholds"));
         for file in ["", "models/../rf.json", "/models/rf.json", "models/tuned.json", "cohort.csv"] {
             assert!(refused(&|i| i.approaches[0].models[0].file = file.to_owned()).contains("no model's"), "{file}");
         }
@@ -335,8 +375,18 @@ mod tests {
     }
 
     #[test]
+    fn an_index_of_before_reads_embeddings() {
+        let mut old = serde_json::to_value(index()).expect("plain values");
+        old["format_version"] = 1.into();
+        old["approaches"][0].as_object_mut().expect("an approach").remove("reads").expect("was there");
+        let read = ModelIndex::from_bytes(&serde_json::to_vec(&old).expect("plain values")).expect("still read");
+        assert_eq!(read.approaches, index().approaches);
+    }
+
+    #[test]
     fn approaches_are_found_by_name() {
         let index = index();
+        assert_eq!(index.approach(Some("embeddings-rf")).expect("by folder").name, "Embeddings + RF");
         assert_eq!(index.approach(None).expect("the first").name, "Embeddings + RF");
         assert_eq!(index.approach(Some("embeddings + rf")).expect("by name").name, "Embeddings + RF");
         let message = index.approach(Some("Stacking")).expect_err("not kept").to_string();

@@ -8,7 +8,7 @@ use crate::cohort::pseudonym::is_pseudonym;
 use crate::cohort::rules::{SelectionRules, Verdict};
 use crate::cohort::source::ImageSource;
 use crate::cohort::{Cohort, pseudonym};
-use crate::embed::{Network, Refused};
+use crate::embed::{Network, Refused, along_paths};
 use crate::error::{Error, Result};
 use crate::image::recipe::Recipe;
 use crate::image::{self, Format, dicom};
@@ -24,7 +24,7 @@ const BATCH: usize = 32;
 /// The rules by which ingest chose the images, below the study's folder.
 const RULES: &str = "selection_rules.toml";
 
-/// A new image and its embeddings.
+/// A new image and what the networks say of it.
 pub(super) struct NewImage {
     pub(super) id: String,
     pub(super) sha256: String,
@@ -32,6 +32,8 @@ pub(super) struct NewImage {
     pub(super) patient: Option<String>,
     /// One per network.
     pub(super) embeddings: Vec<Vec<f32>>,
+    /// Probabilities by each network's own head; empty without one.
+    pub(super) outputs: Vec<Vec<f32>>,
 }
 
 /// An image that is ready for every network.
@@ -99,7 +101,9 @@ impl<'a> Reader<'a> {
             let problem = |problem: String| Error::Network { network: network.name.clone(), problem };
             let mut engine = network.engine(self.models)?;
             let standardisation = network.standardisation()?;
+            let paths = network.record.paths().map_err(problem)?;
             let (side, width) = (network.record.input_size, engine.graph().embedding_width());
+            let outputs = network.record.head.outputs();
             let one = side * side * standardisation.channels();
             for batch in good.chunks_mut(BATCH) {
                 let mut input = vec![0.0; batch.len() * one];
@@ -107,20 +111,23 @@ impl<'a> Reader<'a> {
                     .par_chunks_mut(one)
                     .zip(batch.par_iter())
                     .for_each(|(out, image)| standardisation.apply(&image.grey[&side], out));
-                let taps = engine.run(&input, side, side, false).map_err(|e| problem(e.to_string()))?;
-                for (image, embedding) in batch.iter_mut().zip(taps.embeddings.chunks(width)) {
-                    image.image.embeddings.push(embedding.to_vec());
+                let mut taps = engine.run(&input, side, side, false).map_err(|e| problem(e.to_string()))?;
+                along_paths(&mut taps.outputs, &paths);
+                for (row, Prepared { image, .. }) in batch.iter_mut().enumerate() {
+                    image.embeddings.push(taps.embeddings[row * width..][..width].to_vec());
+                    image.outputs.push(taps.outputs[row * outputs..][..outputs].to_vec());
                 }
                 tick(batch.len());
             }
         }
         let mut images = Vec::with_capacity(good.len());
         for Prepared { image, .. } in good {
-            let finite = |e: &Vec<f32>| e.iter().all(|v| v.is_finite());
-            match image.embeddings.iter().position(|e| !finite(e)) {
+            let finite = |values: &[f32]| values.iter().all(|v| v.is_finite());
+            let mut both = image.embeddings.iter().zip(&image.outputs);
+            match both.position(|(embedding, outputs)| !finite(embedding) || !finite(outputs)) {
                 None => images.push(image),
                 Some(n) => {
-                    let reason = format!("its embedding by {} is not finite", self.networks[n].name);
+                    let reason = format!("what {} says of it is not finite", self.networks[n].name);
                     refused.push(Refused { image: image.id, reason });
                 }
             }
@@ -159,6 +166,7 @@ impl<'a> Reader<'a> {
                 sha256: decoded.content_sha256.clone(),
                 patient,
                 embeddings: Vec::with_capacity(self.networks.len()),
+                outputs: Vec::with_capacity(self.networks.len()),
             },
         })
     }

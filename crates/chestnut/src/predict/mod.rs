@@ -8,9 +8,11 @@
 pub mod index;
 mod input;
 pub mod output;
+mod score;
 pub mod space;
 mod stage;
 pub(crate) mod store;
 
 pub use index::{MODELS, ModelIndex};
+pub use score::Reads;
 pub use stage::{Decision, ImagePrediction, LabelPrediction, MAX_SIMILAR, PredictOptions, Predicted, predict};

@@ -1,14 +1,15 @@
 //! The stage: models, calibrations and thresholds of a study on new images.
 //!
-//! Scores are averaged over the networks exactly as `compare` averages them, so that the study's own test images get the
+//! Scores are made exactly as `compare` makes them ([`super::score`]), so that the study's own test images get the
 //! probabilities of `predictions.csv`. Calibrated probabilities and thresholds come from out-of-fold predictions of the
 //! training patients; their worth on other patients is what the study's report says. What could not be learned has no
 //! number and a reason.
 
 use super::index::{KeptApproach, ModelIndex};
 use super::input::{self, CHUNK, NewImage, Reader};
+use super::score::score;
 use super::space::{EmbeddingSpace, MEAN_OF, SimilarImage, UNUSUAL_PERCENTILE, mean, percentile};
-use super::store::{cohort_hash, probabilities};
+use super::store::cohort_hash;
 use crate::cohort::Cohort;
 use crate::cohort::source::list_any;
 use crate::compare::{common, parts_of};
@@ -16,10 +17,7 @@ use crate::embed::{Network, Refused, unlike_plain};
 use crate::error::{Error, Result};
 use crate::evaluate::calibrate::{LabelCalibration, Method};
 use crate::study::Study;
-use crate::transfer::Predictions;
-use crate::transfer::ensemble::Ensemble;
 use crate::tune::training_hash;
-use chestnut_forest::{Features, ModelFile};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -54,7 +52,7 @@ pub struct Decision {
 pub struct LabelPrediction {
     /// Its name.
     pub label: String,
-    /// Average over the networks, as in predictions.csv; `None` if nothing could be learned.
+    /// As in predictions.csv, for most approaches the average over the networks; `None` if nothing could be learned.
     pub probability: Option<f64>,
     /// After calibration; `None` if there is no curve.
     pub calibrated: Option<f64>,
@@ -96,7 +94,7 @@ pub struct Predicted {
     pub approach: String,
     /// Its settings, for people.
     pub settings: String,
-    /// `Average`, or the only network.
+    /// Which row of the tables: `Average`, the only network, or `Raw outputs` of stacking.
     pub source: String,
     /// Networks.
     pub networks: Vec<String>,
@@ -177,7 +175,7 @@ pub fn predict(
         if images.is_empty() {
             continue;
         }
-        let scores = average(&fitted, &images)?;
+        let scores = score(&approach.reads, &index.networks, &fitted, &images)?;
         found.extend(images.iter().zip(scores.chunks(index.labels.len())).map(|(i, s)| known.describe(i, s)));
     }
     found.sort_by(|a, b| a.image.cmp(&b.image));
@@ -197,7 +195,7 @@ pub fn predict(
         chestnut: env!("CARGO_PKG_VERSION").to_owned(),
         approach: approach.name.clone(),
         settings: approach.settings.clone(),
-        source: if let [only] = &names[..] { only.clone() } else { Ensemble::Average.name().to_owned() },
+        source: approach.reads.source(&names),
         networks: names,
         labels: index.labels.clone(),
         rules,
@@ -206,20 +204,6 @@ pub fn predict(
         refused,
         warnings,
     })
-}
-
-/// Scores `[image][label]`: each network's model on its embeddings, then the average, as `compare` makes it.
-fn average(fitted: &[ModelFile], images: &[NewImage]) -> Result<Vec<f64>> {
-    let member = |(n, file): (usize, &ModelFile)| -> Result<Predictions> {
-        let values: Vec<f32> = images.iter().flat_map(|i| &i.embeddings[n]).copied().collect();
-        let features = Features::new(values, images[0].embeddings[n].len())?;
-        let probabilities = probabilities(&file.model, &features)?;
-        Ok(Predictions { approach: String::new(), source: String::new(), probabilities })
-    };
-    let mut members: Vec<Predictions> = fitted.iter().enumerate().map(member).collect::<Result<_>>()?;
-    // One network is no average: compare has no such row either.
-    let found = if members.len() == 1 { members.remove(0) } else { Ensemble::Average.combine(&members) };
-    Ok(found.probabilities)
 }
 
 /// What the study knows.
@@ -305,6 +289,10 @@ impl<'a> Known<'a> {
 
     fn membership(&self, row: usize) -> &'static str {
         match &self.learned {
+            // The baseline has learned nothing.
+            Some(rows) if rows.contains(&row) && self.approach.models.is_empty() => {
+                "an image of the study that thresholds and calibration were learned from"
+            }
             Some(rows) if rows.contains(&row) => {
                 "an image of the study that the models learned from; its prediction says nothing about new patients"
             }

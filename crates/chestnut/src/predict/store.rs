@@ -1,12 +1,13 @@
-//! What `compare` keeps of its first split: a model per approach and network, and the index of them.
+//! What `compare` keeps of its first split: the models of each approach, and the index of them.
 //!
 //! Model files are written first and the index last, so that an index names whole files only. Files of an earlier
 //! comparison that the new index does not name are removed: a study has no models that its tables do not show.
 
 use super::index::{
-    INDEX_FORMAT, KeptApproach, KeptModel, MODELS, ModelIndex, NetworkRecord, TrainingSet, recipe_sha256, sha256,
+    INDEX_FORMAT, KeptApproach, KeptModel, MODELS, ModelIndex, NetworkRecord, TrainingSet, recipes_sha256, sha256,
     weights_sha256,
 };
+use super::score::Reads;
 use super::space::EmbeddingSpace;
 use crate::cohort::Cohort;
 use crate::embed::{EmbeddingTable, Network};
@@ -14,8 +15,12 @@ use crate::error::{Error, Result};
 use crate::evaluate::calibrate::LabelCalibration;
 use crate::study::Study;
 use crate::tune::training_hash;
-use chestnut_forest::{Features, Model, ModelFile, ModelInput};
+use chestnut_forest::{Features, Forest, MAX_MODEL_BYTES, Model, ModelFile, ModelFileError, ModelInput};
 use std::collections::BTreeSet;
+
+/// Bytes that a tree's node, and its share of one label, take in a model file at the least.
+const LEAST_NODE: usize = 70;
+const LEAST_SHARE: usize = 4;
 
 /// One fitted approach.
 pub(crate) struct Kept {
@@ -23,7 +28,9 @@ pub(crate) struct Kept {
     pub(crate) name: String,
     /// Settings, for people.
     pub(crate) settings: String,
-    /// In the order of the networks.
+    /// What the scores are made from.
+    pub(crate) reads: Reads,
+    /// As many as that needs, in the order of the networks.
     pub(crate) models: Vec<Model>,
     /// Per label, why nothing could be learned.
     pub(crate) untrained: Vec<Option<String>>,
@@ -31,7 +38,8 @@ pub(crate) struct Kept {
     pub(crate) calibrations: Vec<LabelCalibration>,
 }
 
-/// Writes `kept` and its index; without any approach, removes what was there.
+/// Writes `kept` and its index; without any approach, removes what was there. Answers which approaches have models that
+/// are too large to be read back and are not kept.
 ///
 /// `training` are the rows of `cohort` that were learned from.
 ///
@@ -45,35 +53,29 @@ pub(crate) fn write(
     labels: &[String],
     training: &[usize],
     kept: Vec<Kept>,
-) -> Result<()> {
-    if kept.is_empty() {
-        return remove(study);
-    }
+) -> Result<Vec<String>> {
     let settings = &study.settings;
     let records: Vec<NetworkRecord> = networks.iter().zip(tables).map(|(n, t)| NetworkRecord::of(n, t.width)).collect();
     let before = named(study);
-    let mut approaches = Vec::new();
-    for Kept { name, settings: described, models, untrained, calibrations } in kept {
-        let mut files = Vec::new();
-        for (at, (model, network)) in models.into_iter().zip(&records).enumerate() {
-            let input = ModelInput {
-                network: network.name.clone(),
-                weights_sha256: weights_sha256(&network.weights),
-                width: network.width,
-            };
-            let recipe = recipe_sha256(network, &settings.recipe, &settings.blank);
-            let problem = |e: chestnut_forest::ModelFileError| Error::Network {
-                network: network.name.clone(),
-                problem: format!("its model of {name} cannot be kept: {e}; compare with --no-models"),
-            };
-            let file = ModelFile::new(labels.to_vec(), recipe, vec![input], model).map_err(problem)?;
-            let bytes = file.to_bytes().map_err(problem)?;
-            // Numbered, because different names can be the same in a file name.
-            let path = format!("models/{}/{}-{}.json", plain(&name), at + 1, plain(&network.name));
-            study.write(&path, &bytes)?;
-            files.push(KeptModel { file: path, sha256: sha256(&bytes) });
+    let (mut approaches, mut said) = (Vec::new(), Vec::new());
+    for Kept { name, settings, reads, models, untrained, calibrations } in kept {
+        let Some(files) = files(study, &records, labels, &name, &reads, models)? else {
+            said.push(format!(
+                "{name} is not kept for predict: a model of it would be larger than what is read back ({} MiB)",
+                MAX_MODEL_BYTES >> 20
+            ));
+            continue;
+        };
+        let mut models = Vec::with_capacity(files.len());
+        for (file, bytes) in files {
+            study.write(&file, &bytes)?;
+            models.push(KeptModel { sha256: sha256(&bytes), file });
         }
-        approaches.push(KeptApproach { name, settings: described, models: files, untrained, calibrations });
+        approaches.push(KeptApproach { name, settings, reads, models, untrained, calibrations });
+    }
+    if approaches.is_empty() {
+        remove(study)?;
+        return Ok(said);
     }
     let patients: Vec<&str> = cohort.images.iter().map(|i| i.patient.as_str()).collect();
     let own_distances = EmbeddingSpace::new(tables).own_distances(&patients, settings.split.seed);
@@ -97,7 +99,61 @@ pub(crate) fn write(
     let text = serde_json::to_string_pretty(&index).map_err(|e| Error::Request(e.to_string()))?;
     study.write(MODELS, text.as_bytes())?;
     let now: BTreeSet<&str> = index.approaches.iter().flat_map(|a| &a.models).map(|m| m.file.as_str()).collect();
-    before.iter().filter(|file| !now.contains(file.as_str())).try_for_each(|file| remove_file(study, file))
+    before.iter().filter(|file| !now.contains(file.as_str())).try_for_each(|file| remove_file(study, file))?;
+    Ok(said)
+}
+
+/// Name below the study's folder and bytes of each model file of an approach.
+type Files = Vec<(String, Vec<u8>)>;
+
+/// The model files of an approach; `None` if one is larger than what is read back, as forests of very large cohorts are.
+fn files(
+    study: &Study,
+    networks: &[NetworkRecord],
+    labels: &[String],
+    name: &str,
+    reads: &Reads,
+    models: Vec<Model>,
+) -> Result<Option<Files>> {
+    let settings = &study.settings;
+    let mut files = Vec::new();
+    for (at, (model, networks)) in models.into_iter().zip(reads.networks_of(networks)).enumerate() {
+        // Known before a gigabyte of text is made of it.
+        if least_bytes(&model) > MAX_MODEL_BYTES {
+            return Ok(None);
+        }
+        let input = |network: &NetworkRecord| ModelInput {
+            network: network.name.clone(),
+            weights_sha256: weights_sha256(&network.weights),
+            width: reads.width(network),
+        };
+        let recipe = recipes_sha256(networks, &settings.recipe, &settings.blank);
+        let inputs = networks.iter().map(input).collect();
+        let bytes = match ModelFile::new(labels.to_vec(), recipe, inputs, model).and_then(|f| f.to_bytes()) {
+            Ok(bytes) => bytes,
+            Err(ModelFileError::TooLarge { what: "bytes" | "nodes", .. }) => return Ok(None),
+            Err(e) => {
+                return Err(Error::Request(format!(
+                    "the model of {name} cannot be kept: {e}; compare with --no-models"
+                )));
+            }
+        };
+        // Numbered, because different names can be the same in a file name.
+        let of = if let [only] = networks { plain(&only.name) } else { "all-networks".to_owned() };
+        files.push((format!("models/{}/{}-{of}.json", plain(name), at + 1), bytes));
+    }
+    Ok(Some(files))
+}
+
+/// What a model takes in a file at the least.
+fn least_bytes(model: &Model) -> usize {
+    let forests: &[Forest] = match model {
+        Model::Forest(forest) => std::slice::from_ref(forest),
+        Model::SingleForests(forests) => forests.as_slice(),
+        Model::LinearProbe(_) => &[],
+    };
+    let nodes = |f: &Forest| f.trees.iter().map(|t| t.nodes.len()).sum::<usize>();
+    forests.iter().map(|f| nodes(f).saturating_mul(LEAST_NODE + LEAST_SHARE * f.outputs)).sum()
 }
 
 /// Removes the models of an earlier comparison: they are not those of the study's tables any more.
@@ -148,7 +204,7 @@ pub(crate) fn probabilities(model: &Model, features: &Features) -> Result<Vec<f6
 }
 
 /// A name that is safe in a file name: "Embeddings + RF" is embeddings-rf.
-fn plain(name: &str) -> String {
+pub(super) fn plain(name: &str) -> String {
     let parts = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
     parts.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
 }
@@ -156,12 +212,26 @@ fn plain(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chestnut_forest::{Forest, Labels, Params};
+    use chestnut_forest::{Labels, Params};
 
     #[test]
     fn names_are_safe_in_file_names() {
         assert_eq!(plain("Embeddings + RF"), "embeddings-rf");
         assert_eq!(plain("../../seeded:DenseNet121"), "seeded-densenet121");
+    }
+
+    #[test]
+    fn the_least_size_of_a_model_is_no_more_than_its_size() {
+        let features = Features::new((0..120).map(|i| (i % 11) as f32).collect(), 2).expect("finite");
+        let truth: Vec<_> = (0..120).map(|i| Some(features.row(i / 2)[i % 2] > 4.0)).collect();
+        let labels = Labels::new(&truth, 2).expect("whole");
+        let forest = Forest::fit(&features, &labels, &Params { trees: 20, ..Params::random_forest(0) }).expect("fits");
+        let single = chestnut_forest::fit_single(&features, &labels, &Params::decision_tree(0)).expect("fits");
+        for model in [Model::Forest(forest), Model::SingleForests(single)] {
+            let (least, bytes) = (least_bytes(&model), serde_json::to_vec(&model).expect("plain values").len());
+            // Not so little that it would tell nothing.
+            assert!((1..=bytes).contains(&least) && 5 * least > bytes, "{least} of {bytes}");
+        }
     }
 
     #[test]

@@ -7,12 +7,13 @@
 //! operating system keeps in memory what fits there.
 
 use super::error::{PretrainError, Result};
-use super::set::TrainingSet;
-use crate::cohort::table::{parse_stored, read_bounded, to_csv};
+use super::set::{Sample, TrainingSet};
+use crate::cohort::table::{TableRow, parse_stored, read_bounded, to_csv};
 use crate::fs::{to_hex, write_atomic};
 use crate::image::{self, recipe::Recipe};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -161,8 +162,12 @@ impl Cache {
                 if there && !growing.is_file() {
                     // A copy, because another run may be reading; what did not change is not decoded again.
                     let copy = folder.join(format!("squares-{name}.copy"));
-                    std::fs::copy(&path, &copy).map_err(PretrainError::io(&copy))?;
-                    std::fs::rename(&copy, &growing).map_err(PretrainError::io(&growing))?;
+                    let copied = std::fs::copy(&path, &copy).and_then(|_| std::fs::rename(&copy, &growing));
+                    if let Err(e) = copied {
+                        // Half a copy would keep the room that it lacked.
+                        let _ = std::fs::remove_file(&copy);
+                        return Err(PretrainError::io(&copy)(e));
+                    }
                 }
                 let (entries, refused) = grow(&growing, set, recipe, &set_key, progress)?;
                 let rows = refused.iter().map(|r| vec![r.id.clone(), r.reason.clone()]);
@@ -173,7 +178,7 @@ impl Cache {
                 (File::open(&path).map_err(&failed)?, entries)
             }
         };
-        let refused = read_refused(&list)?;
+        let refused = refused(set, &entries, &read_refused(&list));
         let key = content_key(&set_key, &entries);
         let there = entries.iter().map(|e| e.state == THERE).collect();
         Ok(Self { file: Mutex::new(file), path, side: recipe.size, key, there, refused })
@@ -276,6 +281,16 @@ fn read_entries(file: &mut File, images: usize, side: usize, key: &[u8; 32]) -> 
     file.read_exact(&mut found)?;
     let (head, entries) = found.split_at(wanted.len());
     Ok((head == wanted).then(|| entries.chunks_exact(ENTRY).map(Entry::parse).collect()))
+}
+
+/// The number of entries of a file of `images` squares of `side`, whatever its key: for the fuzz targets.
+pub(crate) fn squares_in(path: &Path, images: usize, side: usize) -> Option<usize> {
+    let mut file = File::open(path).ok()?;
+    let mut head = [0; HEADER as usize];
+    file.read_exact(&mut head).ok()?;
+    let mut key = [0; 32];
+    key.copy_from_slice(&head[HEADER as usize - 32..]);
+    read_entries(&mut file, images, side, &key).ok()?.map(|entries| entries.len())
 }
 
 /// Fills the file, going on with what is there, and gives all entries and the images that cannot be read.
@@ -384,14 +399,23 @@ fn square(bytes: &[u8], recipe: &Recipe) -> std::result::Result<Vec<u8>, String>
     Ok(grey.iter().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect())
 }
 
-fn read_refused(list: &Path) -> Result<Vec<Refused>> {
-    if !list.is_file() {
-        return Ok(Vec::new());
-    }
-    let text = String::from_utf8(read_bounded(list)?).map_err(|_| PretrainError::file(list, "is not UTF-8 text"))?;
-    let table = parse_stored("refused.csv", &text)?;
-    let cell = |row: &crate::cohort::table::TableRow, i: usize| row.cells.get(i).unwrap_or("").to_owned();
-    Ok(table.rows.iter().map(|row| Refused { id: cell(row, 0), reason: cell(row, 1) }).collect())
+/// The images that could not be read, in the set's order, by the entries: a list that is gone or was edited must not let
+/// them go unnoticed. The list says why.
+fn refused(set: &TrainingSet, entries: &[Entry], reasons: &BTreeMap<String, String>) -> Vec<Refused> {
+    let unknown = || "could not be read when the cache was made".to_owned();
+    let of = |(sample, _): (&Sample, &Entry)| Refused {
+        id: sample.id.clone(),
+        reason: reasons.get(&sample.id).cloned().unwrap_or_else(unknown),
+    };
+    set.samples.iter().zip(entries).filter(|(_, entry)| entry.state == REFUSED).map(of).collect()
+}
+
+/// Reasons by image; none of a list that cannot be read.
+fn read_refused(list: &Path) -> BTreeMap<String, String> {
+    let text = list.is_file().then(|| read_bounded(list).ok()).flatten().and_then(|b| String::from_utf8(b).ok());
+    let Some(table) = text.and_then(|text| parse_stored("refused.csv", &text).ok()) else { return BTreeMap::new() };
+    let cell = |row: &TableRow, i: usize| row.cells.get(i).unwrap_or("").to_owned();
+    table.rows.iter().map(|row| (cell(row, 0), cell(row, 1))).collect()
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
-//! Everything a run needs to go on exactly where it was, in one safetensors file.
+//! Everything a run needs to go on exactly where it was, in one file (`crate::checkpoint`).
 //!
 //! Tensors: the learner's weights with running statistics, Adam's two moments, the averaged weights. Metadata, as JSON:
-//! the settings, the place in the run, what each epoch gave, and how long the log was. All values are F32 and JSON keeps
-//! every bit of an f64, so that a resumed run ends in the same bits. The file is replaced whole or not at all.
+//! the settings, the place in the run, what each epoch gave, and how long the log was. It is input like any other: what
+//! stands there is held to the settings before it is used.
 
 use super::error::{PretrainError, Result};
 use super::settings::Settings;
+use crate::checkpoint;
 use chestnut_train::State;
 use chestnut_zoo::Weights;
-use chestnut_zoo::read::safetensors::{read_safetensors, write_safetensors};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,6 +19,8 @@ const SETTINGS: &str = "chestnut.pretrain.settings";
 const PLACE: &str = "chestnut.pretrain.place";
 /// What stands before each tensor's name.
 const KINDS: [&str; 4] = ["weights/", "mean/", "square/", "average/"];
+/// More updates than any run makes; up to here they are counted exactly in an f64.
+const MAX_STEPS: u64 = 1 << 53;
 
 /// What one epoch gave.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +58,22 @@ pub struct Place {
     pub log_bytes: u64,
 }
 
+impl Place {
+    /// Whether a run of these settings can stand there.
+    fn check(&self, s: &Settings) -> std::result::Result<(), String> {
+        let in_order = |(i, r): (usize, &EpochRecord)| r.epoch == i && r.aucs.len() == s.labels.len();
+        let whole = self.history.len() == self.epoch && self.history.iter().enumerate().all(in_order);
+        if !whole || self.epoch > s.epochs || self.taken > self.batch || self.step > MAX_STEPS {
+            let (epoch, batch, records) = (self.epoch, self.batch, self.history.len());
+            return Err(format!(
+                "is damaged: it stands at epoch {epoch} of {}, batch {batch}, with the records of {records} epochs",
+                s.epochs
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// A checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Checkpoint {
@@ -73,12 +91,10 @@ impl Checkpoint {
             (SETTINGS.to_owned(), json(serde_json::to_string(settings))?),
             (PLACE.to_owned(), json(serde_json::to_string(&self.place))?),
         ]);
-        let parts = [self.state.weights, self.state.mean, self.state.square, self.average.unwrap_or_default()];
-        let mut all = Weights::new();
-        for (kind, tensors) in KINDS.iter().zip(parts) {
-            all.extend(tensors.into_iter().map(|(name, tensor)| (format!("{kind}{name}"), tensor)));
-        }
-        write_safetensors(path, &all, &metadata, false).map_err(PretrainError::io(path))
+        let [weights, mean, square, average] = KINDS;
+        let State { weights: own, mean: first, square: second, .. } = self.state;
+        let groups = [(weights, own), (mean, first), (square, second), (average, self.average.unwrap_or_default())];
+        checkpoint::write(path, &metadata, groups).map_err(PretrainError::io(path))
     }
 
     /// Reads the file, if it is of these settings.
@@ -87,28 +103,27 @@ impl Checkpoint {
             let way = "choose another output folder, give the same settings, or remove the folder to begin anew";
             PretrainError::file(path, format!("{problem}; {way}"))
         };
-        let contents = read_safetensors(path).map_err(|e| wrong(e.to_string()))?;
+        let (texts, [weights, mean, square, average]) = checkpoint::read(path, KINDS).map_err(&wrong)?;
         let text = |key: &str| {
-            contents
-                .metadata
-                .get(key)
-                .ok_or_else(|| wrong(format!("is no checkpoint of a pretraining: {key} is missing")))
+            texts.get(key).ok_or_else(|| wrong(format!("is no checkpoint of a pretraining: {key} is missing")))
         };
         let made: Settings = serde_json::from_str(text(SETTINGS)?).map_err(|e| wrong(e.to_string()))?;
         settings.same_as(&made).map_err(&wrong)?;
         let place: Place = serde_json::from_str(text(PLACE)?).map_err(|e| wrong(e.to_string()))?;
-        let mut parts: [Weights; 4] = Default::default();
-        for (name, tensor) in contents.tensors {
-            let found = KINDS.iter().enumerate().find_map(|(i, kind)| name.strip_prefix(*kind).map(|rest| (i, rest)));
-            let Some((kind, rest)) = found else {
-                return Err(wrong(format!("holds the tensor {name}, which is no part of a checkpoint")));
-            };
-            parts[kind].insert(rest.to_owned(), tensor);
+        place.check(settings).map_err(&wrong)?;
+        if settings.ema.is_some() == average.is_empty() {
+            return Err(wrong("is damaged: it lacks the averaged weights, or has some that were not asked for".into()));
         }
-        let [weights, mean, square, average] = parts;
         let state = State { weights, mean, square, step: place.step };
         Ok(Self { place, state, average: (!average.is_empty()).then_some(average) })
     }
+}
+
+/// Whether the file is a checkpoint of any settings at all: for the fuzz targets.
+pub(crate) fn is_checkpoint(path: &Path) -> bool {
+    let texts = checkpoint::read(path, KINDS).map(|(texts, _)| texts).unwrap_or_default();
+    let made = texts.get(SETTINGS).and_then(|text| serde_json::from_str::<Settings>(text).ok());
+    made.is_some_and(|made| made.check().is_ok() && Checkpoint::read(path, &made).is_ok())
 }
 
 #[cfg(test)]
@@ -128,7 +143,7 @@ mod tests {
             loss: 0.1 + 0.2,
             validation_loss: None,
             auc: Some(1.0 / 3.0),
-            aucs: vec![Some(1.0 / 3.0), None],
+            aucs: vec![Some(1.0 / 3.0)],
         };
         Checkpoint {
             place: Place {
@@ -152,8 +167,33 @@ mod tests {
         example().write(&path, &settings()).expect("written");
         assert_eq!(Checkpoint::read(&path, &settings()).expect("read"), example());
         let fresh = Checkpoint { average: None, state: State { step: 31, ..State::default() }, ..example() };
-        fresh.clone().write(&path, &settings()).expect("replaced");
-        assert_eq!(Checkpoint::read(&path, &settings()).expect("read"), fresh);
+        let plain = Settings { ema: None, ..settings() };
+        fresh.clone().write(&path, &plain).expect("replaced");
+        assert_eq!(Checkpoint::read(&path, &plain).expect("read"), fresh);
+        assert!(is_checkpoint(&path) && !is_checkpoint(folder.path()));
+    }
+
+    #[test]
+    fn a_place_that_no_run_reaches_is_refused() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("last.safetensors");
+        let changes: [fn(&mut Checkpoint); 8] = [
+            |c| c.place.epoch = usize::MAX,
+            |c| c.place.epoch = 0,
+            |c| c.place.history.clear(),
+            |c| c.place.history[0].epoch = 1,
+            |c| c.place.history[0].aucs.clear(),
+            |c| c.place.taken = c.place.batch + 1,
+            |c| c.place.step = u64::MAX,
+            |c| c.average = None,
+        ];
+        for (i, change) in changes.into_iter().enumerate() {
+            let mut bad = example();
+            change(&mut bad);
+            bad.write(&path, &settings()).expect("written");
+            let problem = Checkpoint::read(&path, &settings()).expect_err("refused").to_string();
+            assert!(problem.contains("is damaged") && problem.contains("last.safetensors"), "{i}: {problem}");
+        }
     }
 
     #[test]
@@ -167,7 +207,7 @@ mod tests {
         let bytes = std::fs::read(&path).expect("bytes");
         std::fs::write(&path, &bytes[..bytes.len() - 3]).expect("cut");
         assert!(Checkpoint::read(&path, &other).is_err());
-        write_safetensors(&path, &Weights::new(), &BTreeMap::new(), false).expect("written");
+        checkpoint::write(&path, &BTreeMap::new(), [(KINDS[0], Weights::new())]).expect("written");
         let error = Checkpoint::read(&path, &settings()).expect_err("no checkpoint").to_string();
         assert!(error.contains("is no checkpoint"), "{error}");
     }

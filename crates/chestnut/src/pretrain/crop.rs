@@ -202,7 +202,7 @@ pub fn kept_offsets(
 }
 
 /// The offsets of a file that is whole and of this key; any other is as good as none.
-fn read_offsets(path: &Path, key: &str, images: usize, margin: usize) -> Result<Option<Vec<Offset>>> {
+pub(crate) fn read_offsets(path: &Path, key: &str, images: usize, margin: usize) -> Result<Option<Vec<Offset>>> {
     let failed = PretrainError::io(path);
     let wanted = key.len() + images * size_of::<Offset>();
     if !std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() == wanted as u64) {

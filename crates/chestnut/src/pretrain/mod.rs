@@ -21,6 +21,7 @@ mod start;
 pub mod targets;
 mod train;
 
+pub(crate) use checkpoint::is_checkpoint;
 pub use checkpoint::{EpochRecord, Place};
 pub use error::{PretrainError, Result};
 pub use publish::{Publication, publish};
@@ -216,6 +217,7 @@ pub fn pretrain(request: &Request, build: &mut Build<'_>, report: &dyn Fn(&Event
     settings.start.clone_from(&ready.origin);
     let trained = start::trained(&ready.graph, &settings.freeze)?;
     create_writable_folder(&request.folder).map_err(PretrainError::Write)?;
+    remove_unfinished(&request.folder)?;
     let (data, refused) = prepare(request, &mut settings, standardisation, report)?;
     let mut learner = build(&ready.graph, &ready.weights, settings.update.clone(), &trained)?;
     // The learner has a copy, and the first weights of a large network take hundreds of megabytes.
@@ -236,6 +238,19 @@ pub fn pretrain(request: &Request, build: &mut Build<'_>, report: &dyn Fn(&Event
     let best = schedule::best(&aucs).unwrap_or(0);
     notes.extend(said(request, &settings, &data, &history, best));
     Ok(Finished { history, best, train: data.train.len(), validation: data.validation.len(), refused, settings, notes })
+}
+
+/// Removes checkpoints and weights that a killed run had begun to write: each is as large as the checkpoint, and after a
+/// few kills none would fit the disk. The run has the folder to itself (`lock`).
+fn remove_unfinished(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(PretrainError::io(folder))?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let ours = |file: &str| name.strip_prefix('.').is_some_and(|rest| rest.starts_with(&format!("{file}.")));
+        if name.ends_with(".tmp") && [LAST_FILE, BEST_FILE].into_iter().any(ours) {
+            std::fs::remove_file(entry.path()).map_err(PretrainError::io(&entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Images, windows, targets and parts.
@@ -297,10 +312,14 @@ fn prepare(
 
 /// Lists what is missing, and stops if it is too much.
 fn check_missing(request: &Request, missing: &[Refused]) -> Result<()> {
-    if missing.is_empty() {
-        return Ok(());
-    }
     let list = request.folder.join(MISSING_FILE);
+    if missing.is_empty() {
+        // What an earlier start missed is there now.
+        return match std::fs::remove_file(&list) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(PretrainError::io(&list)(e)),
+            _ => Ok(()),
+        };
+    }
     let head = vec!["image".to_owned(), "reason".to_owned()];
     let rows = missing.iter().map(|m| vec![m.id.clone(), m.reason.clone()]);
     let text = to_csv(std::iter::once(head).chain(rows));
@@ -368,4 +387,28 @@ fn recipe_name() -> String {
 #[must_use]
 pub fn best_weights(folder: &Path) -> PathBuf {
     folder.join(BEST_FILE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_killed_run_had_begun_is_removed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let put = |name: &str| std::fs::write(folder.path().join(name), "x").expect("written");
+        let kept =
+            ["last.safetensors", "best.safetensors", ".last.safetensors", ".other.7.tmp", "last.safetensors.tmp"];
+        kept.into_iter().for_each(put);
+        [".last.safetensors.7.tmp", ".best.safetensors.123.tmp"].into_iter().for_each(put);
+        remove_unfinished(folder.path()).expect("removed");
+        let mut names: Vec<String> = std::fs::read_dir(folder.path())
+            .expect("listed")
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort_unstable();
+        let mut kept = kept.to_vec();
+        kept.sort_unstable();
+        assert_eq!(names, kept);
+    }
 }

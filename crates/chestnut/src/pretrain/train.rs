@@ -68,6 +68,8 @@ impl Run<'_> {
         write_atomic(&self.folder.join(SETTINGS_FILE), text.as_bytes()).map_err(PretrainError::Write)?;
         let journal = Journal::open(&self.folder.join(LOG_FILE), place.log_bytes)?;
         let mut going = Going { place, average, journal, saved: Instant::now() };
+        // A run that ended between the checkpoint of its last epoch and the figure has no other epoch to draw it in.
+        self.draw(&going.place.history)?;
         while going.place.epoch < self.settings.epochs && !self.waited_enough(&going.place.history) {
             self.epoch(learner, &mut going)?;
         }
@@ -91,10 +93,17 @@ impl Run<'_> {
         let past = aucs(&going.place.history);
         let updates = batches.len().div_ceil(s.accumulate);
         let rate_of = |batch: usize| s.schedule.at(epoch, s.epochs, batch / s.accumulate, updates, &past);
+        let Some(rest) = batches.get(first..) else {
+            let problem = format!(
+                "stands at batch {first} of an epoch of {}; remove the folder to begin anew, or choose another",
+                batches.len()
+            );
+            return Err(PretrainError::file(&self.folder.join(LAST_FILE), problem));
+        };
         let moves = Moves { augment: &s.augment, seed: s.seed, epoch };
         let (clock, mut images) = (Instant::now(), 0);
         let mut waiting: Vec<Made> = Vec::with_capacity(s.accumulate);
-        self.data.feed(batches.get(first..).unwrap_or(&[]), Some(moves), self.workers, &mut |i, made| {
+        self.data.feed(rest, Some(moves), self.workers, &mut |i, made| {
             let (batch, rate) = (first + i, rate_of(first + i));
             let last = batch + 1 == batches.len();
             images += made.rows.len();
@@ -160,7 +169,7 @@ impl Run<'_> {
         let input: Vec<Batch<'_>> = input.collect();
         let loss = match learner.step_many(&input, rate) {
             Ok(loss) if loss.is_finite() => loss,
-            Ok(_) | Err(TrainError::NotFinite { .. }) => return Err(self.not_finite(going, made, batch)?),
+            Ok(_) | Err(TrainError::NotFinite { .. }) => return Err(self.not_finite(going, made, batch)),
             Err(e) => return Err(e.into()),
         };
         going.place.step += 1;
@@ -172,19 +181,20 @@ impl Run<'_> {
         Ok(loss)
     }
 
-    /// Says which batch it was; the images are all in the log.
-    fn not_finite(&self, going: &mut Going, made: &[Made], batch: usize) -> Result<PretrainError> {
+    /// Says which batch it was; the images are all in the log, if it has room.
+    fn not_finite(&self, going: &mut Going, made: &[Made], batch: usize) -> PretrainError {
         let names: Vec<&str> = made.iter().flat_map(|m| &m.rows).map(|&row| self.data.ids[row].as_str()).collect();
         let (epoch, step) = (going.place.epoch + 1, going.place.step);
-        going.journal.line(&json!({
+        let event = json!({
             "event": "the loss is not finite", "epoch": epoch, "batch": batch + 1, "updates": step, "images": names,
-        }))?;
-        going.journal.synced()?;
+        });
+        // Why it stops matters more than a log that has no room.
+        let _ = going.journal.line(&event).and_then(|()| going.journal.synced());
         let mut images = names[..names.len().min(SHOWN)].join(", ");
         if names.len() > SHOWN {
             images += &format!(" and {} more (see {LOG_FILE})", names.len() - SHOWN);
         }
-        Ok(PretrainError::NotFinite { epoch, batch: batch + 1, step, images })
+        PretrainError::NotFinite { epoch, batch: batch + 1, step, images }
     }
 
     /// Validation, best weights, log, checkpoint, figure.
@@ -220,14 +230,22 @@ impl Run<'_> {
         (place.epoch, place.batch, place.taken, place.loss) = (epoch + 1, 0, 0, 0.0);
         self.save(learner, going)?;
         let history = &going.place.history;
-        let points: Vec<(f64, Option<f64>, Option<f64>)> =
-            history.iter().map(|r| (r.loss, r.validation_loss, r.auc)).collect();
-        let figure = learning_curve(&format!("Training of {}", self.settings.network), &points);
-        write_atomic(&self.folder.join(CURVE_FILE), figure.as_bytes()).map_err(PretrainError::Write)?;
+        self.draw(history)?;
         if let Some(record) = history.last() {
             (self.report)(&Event::Epoch { record, best: is_best });
         }
         Ok(())
+    }
+
+    /// The figure of the epochs so far; none before the first.
+    fn draw(&self, history: &[EpochRecord]) -> Result<()> {
+        if history.is_empty() {
+            return Ok(());
+        }
+        let points: Vec<(f64, Option<f64>, Option<f64>)> =
+            history.iter().map(|r| (r.loss, r.validation_loss, r.auc)).collect();
+        let figure = learning_curve(&format!("Training of {}", self.settings.network), &points);
+        write_atomic(&self.folder.join(CURVE_FILE), figure.as_bytes()).map_err(PretrainError::Write)
     }
 
     /// Judges the averaged weights, if there are, and leaves the learner as it was.

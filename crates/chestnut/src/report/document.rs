@@ -1,8 +1,8 @@
 //! What the page says, before any layout: sections of text, lists, tables and figures.
 //!
 //! Sections fill these types, the template lays them out and escapes them, and the model card writes them as Markdown.
-//! Only figures (`svg` has escaped their text) and the base64 text of pictures pass as they are. What is missing is a
-//! block with its reason.
+//! Only figures (`svg` has escaped their text), the base64 text of pictures and our own paths of links pass as they are.
+//! What is missing is a block with its reason.
 
 use super::html::base64;
 use crate::explain::summary::EmbeddedMap;
@@ -29,6 +29,8 @@ pub(super) enum Block {
     Missing(String),
     /// What makes the numbers below misleading.
     Mark(String),
+    /// The way to another page of the same study: what it says, and where it lies as seen from this page.
+    Link(String, &'static str),
     Table(Table),
     Figures(Figures),
     /// Pictures that the page embeds.
@@ -164,6 +166,10 @@ impl Block {
             Self::Text(text) => words("text", text),
             Self::Missing(text) => words("missing", text),
             Self::Mark(text) => words("mark", text),
+            Self::Link(text, path) => {
+                let href = Value::from_safe_string((*path).to_owned());
+                context! { kind => "link", text => text.as_str(), href => href }
+            }
             Self::List(items) => lines("list", items),
             Self::Notes(items) => lines("notes", items),
             Self::Table(table) => table.value(),
@@ -189,7 +195,9 @@ impl Block {
     fn markdown(&self) -> String {
         match self {
             Self::Heading(text) => format!("### {}\n", plain(text)),
-            Self::Text(text) | Self::Missing(text) | Self::Mark(text) => format!("{}\n", plain(text)),
+            Self::Text(text) | Self::Missing(text) | Self::Mark(text) | Self::Link(text, _) => {
+                format!("{}\n", plain(text))
+            }
             Self::List(items) | Self::Notes(items) => items.iter().map(|i| format!("- {}\n", plain(i))).collect(),
             Self::Table(table) => table.markdown(),
             Self::Figures(_) | Self::Pictures(_) => String::new(),

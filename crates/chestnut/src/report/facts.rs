@@ -1,14 +1,16 @@
 //! What the study's files say beside the comparison: who is in each part, and what each stage recorded.
 //!
-//! Read from `cohort.csv`, `rejects.csv`, `split.csv`, `manifest.json` and `explain/summary.json`. Of the cohort only
-//! counts are kept: no image, patient or cell of a table gets into the report. A file that is missing or damaged is a
-//! reason, never an error: the numbers of the comparison do not hang on it.
+//! Read from `cohort.csv`, `rejects.csv`, `split.csv`, `manifest.json` and `explain/summary.json`; of
+//! `as_published/index.html` only whether it is there. Of the cohort only counts are kept: no image, patient or cell of a
+//! table gets into the report. A file that is missing or damaged is a reason, never an error: the numbers of the
+//! comparison do not hang on it.
 
+use super::PAGE;
 use crate::cohort::pseudonym::is_pseudonym;
 use crate::cohort::{Cohort, CohortImage, Label, Split};
-use crate::compare::PARTS;
+use crate::compare::{PARTS, PUBLISHED_FOLDER};
 use crate::explain::summary::{EmbeddedMap, Summary, split_of};
-use crate::study::{Manifest, Study, read_text};
+use crate::study::{MAX_MANIFEST_BYTES, MAX_TEXT_BYTES, Manifest, Study, read_kept};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -28,6 +30,8 @@ pub struct StudyFacts {
     pub(super) labels: Vec<String>,
     /// Stage, seconds and facts, or why they are not known.
     pub(super) stages: Result<Vec<StageFacts>, String>,
+    /// Whether the paper's own protocol was run as well and has its page.
+    pub(super) published: bool,
     /// What the last run of `explain` left, if there was one, or why it cannot be used.
     pub(super) explained: Result<Option<ExplainFacts>, String>,
 }
@@ -71,8 +75,10 @@ impl StudyFacts {
     /// Reads the study in `folder`; what cannot be read says why.
     #[must_use]
     pub fn read(folder: &Path) -> Self {
-        let text =
-            |name: &str| read_text(&folder.join(name)).map_err(|_| format!("{name} is missing or cannot be read"));
+        let within = |name: &str, limit: u64| {
+            read_kept(&folder.join(name), limit).map_err(|_| format!("{name} is missing or cannot be read"))
+        };
+        let text = |name: &str| within(name, MAX_TEXT_BYTES);
         // What exactly is wrong would name cells.
         let cohort = text("cohort.csv").and_then(|images| {
             Cohort::from_csv(&images, &text("rejects.csv")?)
@@ -80,7 +86,7 @@ impl StudyFacts {
         });
         let damaged = |_: crate::cohort::CohortError| "split.csv is damaged or names other parts".to_owned();
         let split = text("split.csv").and_then(|t| Split::from_csv(&t, &PARTS.map(str::to_owned)).map_err(damaged));
-        let manifest = text("manifest.json").and_then(|t| {
+        let manifest = within("manifest.json", MAX_MANIFEST_BYTES).and_then(|t| {
             serde_json::from_str::<Manifest>(&t).map_err(|e| format!("manifest.json cannot be understood: {e}"))
         });
         let named = |c: &Cohort| c.images.iter().all(|i| is_pseudonym(&i.patient));
@@ -95,6 +101,7 @@ impl StudyFacts {
         });
         Self {
             pseudonyms: cohort.as_ref().ok().map(named),
+            published: folder.join(PUBLISHED_FOLDER).join(PAGE).is_file(),
             explained,
             labels: cohort.as_ref().map(|c| c.label_names.clone()).unwrap_or_default(),
             parts: cohort.map(|c| parts(&c, split.as_ref().ok())),

@@ -9,7 +9,7 @@ use crate::evaluate::table::{self, NOT_ESTIMABLE, counts, decimal, is_few, sprea
 use crate::evaluate::{Comparison, FEW_POSITIVES, MethodScore};
 
 /// What a run of the paper's own protocol does to the numbers.
-const AS_PUBLISHED: &str = "SPLIT AS PUBLISHED: the approaches were tested on different images, some of them on images \
+pub(super) const AS_PUBLISHED: &str = "SPLIT AS PUBLISHED: the approaches were tested on different images, some of them on images \
      that were learned from, as in the paper. Rows of different tables must not be compared.";
 
 /// The row that the page speaks of first.
@@ -156,17 +156,20 @@ pub(super) fn caveats(c: &Comparison) -> Vec<String> {
 
 /// What would make the numbers misleading, in a box that cannot be overlooked.
 pub(super) fn banners(c: &Comparison) -> Vec<String> {
-    let mut lines = Vec::new();
+    untrained(c).into_iter().chain(marks(c)).collect()
+}
+
+/// The networks that nobody trained, if there are any.
+pub(super) fn untrained(c: &Comparison) -> Option<String> {
     let seeded: Vec<&str> = c.networks.iter().filter(|n| is_seeded(&n.weights)).map(|n| n.name.as_str()).collect();
-    if !seeded.is_empty() {
-        lines.push(format!(
+    let words = || {
+        format!(
             "Not trained: {}. Weights of these networks come from a formula, so the AUCs show that the chain works and \
              say nothing about how good it can be.",
             seeded.join(", ")
-        ));
-    }
-    lines.extend(marks(c));
-    lines
+        )
+    };
+    (!seeded.is_empty()).then(words)
 }
 
 /// What every table of results must carry.

@@ -1,18 +1,27 @@
 //! The report as one HTML page: what came out, how far it can be trusted, and what made it.
 //!
-//! The page is a template (report.html.jinja) with a style sheet and inline SVG; it holds no script and asks for
-//! nothing from anywhere, readable on a phone and on paper. What it says comes from `sections` and `finding`. The
-//! template escapes every value; only our own style sheets, figures and base64 text are passed as safe. Words are
-//! plain, since readers are clinicians.
+//! A page is a template (frame.html.jinja, which opens every page, and report.html.jinja or published.html.jinja) with a
+//! style sheet and inline SVG; it holds no script and asks for nothing from anywhere, readable on a phone and on paper.
+//! What it says comes from `sections` and `finding`. The template escapes every value; only our own style sheets,
+//! figures, links and base64 text are passed as safe. Words are plain, since readers are clinicians.
 
 use super::document::Section;
 use super::facts::StudyFacts;
 use super::{ReportError, finding, sections, svg};
+use crate::compare::PublishedTable;
 use crate::evaluate::Comparison;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
+use std::io::Read;
+use std::path::Path;
 
-const TEMPLATE: &str = include_str!("report.html.jinja");
-const NAME: &str = "report.html.jinja";
+/// Largest contact sheet that the page embeds; those that ingest draws have at most a few megabytes.
+pub const MAX_SHEET_BYTES: u64 = 16 << 20;
+
+/// Name and text of each template; the name's ending has every value escaped.
+const REPORT: (&str, &str) =
+    ("report.html.jinja", concat!(include_str!("frame.html.jinja"), include_str!("report.html.jinja")));
+const PUBLISHED: (&str, &str) =
+    ("published.html.jinja", concat!(include_str!("frame.html.jinja"), include_str!("published.html.jinja")));
 const STYLE: &str = include_str!("report.css");
 
 /// Pictures that the page embeds.
@@ -22,21 +31,34 @@ pub struct Pictures {
     pub contact_sheet_png: Option<Vec<u8>>,
 }
 
+impl Pictures {
+    /// Those of the study in `folder`; a sheet that is no PNG file, or above [`MAX_SHEET_BYTES`], is left out.
+    #[must_use]
+    pub fn of(folder: &Path) -> Self {
+        let path = folder.join("contact_sheet.png");
+        // Asked before opening: opening a named pipe would wait for ever.
+        if !path.is_file() {
+            return Self::default();
+        }
+        let mut png = Vec::new();
+        let read = std::fs::File::open(&path).and_then(|file| file.take(MAX_SHEET_BYTES + 1).read_to_end(&mut png));
+        let good = read.is_ok() && png.len() as u64 <= MAX_SHEET_BYTES && png.starts_with(b"\x89PNG\r\n\x1a\n");
+        Self { contact_sheet_png: good.then_some(png) }
+    }
+}
+
 /// The whole page.
 ///
 /// # Errors
 /// If the template and what it is given do not fit, which is a bug.
 pub fn html(c: &Comparison, pictures: &Pictures, facts: &StudyFacts) -> Result<String, ReportError> {
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.add_template(NAME, TEMPLATE)?;
     let sheet = pictures.contact_sheet_png.as_deref();
     let headline = finding::headline(c);
     let sections = sections::sections(c, facts);
     let contents: Value = sections.iter().map(|s| context! { id => s.id, title => s.title.as_str() }).collect();
     let sections: Value = sections.iter().map(Section::value).collect();
-    let page = environment.get_template(NAME)?.render(context! {
-        style => Value::from_safe_string(format!("{STYLE}{}", svg::STYLE)),
+    let values = context! {
+        style => style(),
         title => c.title.as_str(),
         version => c.version.as_str(),
         seed => c.seed.to_string(),
@@ -52,8 +74,38 @@ pub fn html(c: &Comparison, pictures: &Pictures, facts: &StudyFacts) -> Result<S
         sections => sections,
         sheet => sheet.map(|png| Value::from_safe_string(format!("data:image/png;base64,{}", base64(png)))),
         flow => flow(c),
-    })?;
-    Ok(page)
+    };
+    render(REPORT, values)
+}
+
+/// The page of the paper's Tables 5 to 7, made by its own protocol for the study of this name.
+///
+/// # Errors
+/// As [`html`].
+pub(super) fn published(study: &str, tables: &[PublishedTable]) -> Result<String, ReportError> {
+    let untrained = tables.first().and_then(|t| finding::untrained(&t.comparison));
+    let banners: Vec<String> = untrained.into_iter().chain([finding::AS_PUBLISHED.to_owned()]).collect();
+    let sections: Value = sections::published(tables).iter().map(Section::value).collect();
+    let values = context! {
+        style => style(),
+        title => format!("{study}: the paper\u{2019}s Tables 5 to 7, as published"),
+        version => env!("CARGO_PKG_VERSION"),
+        banners => banners,
+        sections => sections,
+    };
+    render(PUBLISHED, values)
+}
+
+fn render((name, template): (&str, &str), values: Value) -> Result<String, ReportError> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.add_template(name, template)?;
+    Ok(environment.get_template(name)?.render(values)?)
+}
+
+/// The style sheets of pages and figures.
+fn style() -> Value {
+    Value::from_safe_string(format!("{STYLE}{}", svg::STYLE))
 }
 
 /// Found, used, and into which parts.
@@ -210,6 +262,33 @@ mod tests {
     }
 
     #[test]
+    fn the_papers_own_protocol_has_its_page_and_is_linked_if_it_is_there() {
+        let folder = facts::tests::study();
+        let report = |folder: &std::path::Path| {
+            html(&example::full(), &Pictures::default(), &StudyFacts::read(folder)).expect("a page")
+        };
+        assert!(!report(folder.path()).contains("../as_published/"));
+        let page = published("<i>study", &sections::published_tests::tables()).expect("a page");
+        for needle in [
+            "<!doctype html>",
+            "SPLIT AS PUBLISHED",
+            "AS PUBLISHED, table5",
+            "AS PUBLISHED, table6",
+            "Table 7. Fine-tuning",
+            "Why these tables are no fair comparison",
+            "&lt;i&gt;study",
+        ] {
+            assert!(page.contains(needle), "{needle}");
+        }
+        for forbidden in ["<script", "<link", "url(", "src=\"", "href=\"", "http:", "<i>study"] {
+            assert!(!page.contains(forbidden), "{forbidden}");
+        }
+        std::fs::create_dir_all(folder.path().join("as_published")).expect("a folder");
+        std::fs::write(folder.path().join("as_published/index.html"), page).expect("a file");
+        assert_eq!(report(folder.path()).matches("href=\"../as_published/index.html\"").count(), 1);
+    }
+
+    #[test]
     fn names_are_escaped() {
         let mut c = example::full();
         c.marks = vec!["<script>alert(1)</script>".to_owned()];
@@ -250,6 +329,21 @@ mod tests {
         let page = bare(&c);
         assert!(page.contains("No AUC could be estimated") && page.contains("Nothing was refused"));
         assert!(page.contains("cohort.csv is missing") && !page.contains("<img"));
+    }
+
+    #[test]
+    fn only_a_small_png_is_a_contact_sheet() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        assert!(Pictures::of(folder.path()).contact_sheet_png.is_none());
+        let path = folder.path().join("contact_sheet.png");
+        let mut sheet = b"\x89PNG\r\n\x1a\nrest".to_vec();
+        std::fs::write(&path, &sheet).expect("written");
+        assert_eq!(Pictures::of(folder.path()).contact_sheet_png.as_deref(), Some(&sheet[..]));
+        sheet.resize(MAX_SHEET_BYTES as usize + 1, 0);
+        std::fs::write(&path, &sheet).expect("written");
+        assert!(Pictures::of(folder.path()).contact_sheet_png.is_none(), "too large");
+        std::fs::write(&path, "a secret").expect("written");
+        assert!(Pictures::of(folder.path()).contact_sheet_png.is_none(), "no picture");
     }
 
     #[test]

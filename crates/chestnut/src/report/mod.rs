@@ -2,7 +2,8 @@
 //!
 //! Every result comes from [`Comparison`] and nothing is computed here, so that terminal, CSV, JSON and HTML can never
 //! disagree; counts of the cohort, what stages recorded and what `explain` left come from the study's files
-//! ([`StudyFacts`]). No output refers to another file or to a network; text from outside is escaped.
+//! ([`StudyFacts`]). No output refers to a network, and none needs another file; the report links to the page of
+//! [`write_published`] where there is one. Text from outside is escaped.
 
 mod document;
 #[cfg(test)]
@@ -19,13 +20,17 @@ mod svg;
 mod words;
 
 pub use facts::StudyFacts;
-pub use html::{Pictures, html};
+pub use html::{MAX_SHEET_BYTES, Pictures, html};
 
+use crate::compare::{PUBLISHED_FOLDER, PublishedTable};
 use crate::evaluate::{Comparison, table};
 use crate::fs::write_atomic;
-use crate::study::read_text;
+use crate::study::{MAX_TEXT_BYTES, read_kept};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+/// File name of a page.
+const PAGE: &str = "index.html";
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +47,7 @@ pub enum ReportError {
     #[error("metrics.json cannot be made: {0}")]
     Metrics(#[from] serde_json::Error),
     /// The page's template and what it is given do not fit.
-    #[error("report/index.html cannot be made: {0}")]
+    #[error("the page cannot be made: {0}")]
     Page(#[from] minijinja::Error),
     /// The comparison that the page shows cannot be read back.
     #[error("the report cannot be renewed: {0}; run `chestnut compare` again")]
@@ -56,7 +61,7 @@ pub enum ReportError {
 /// # Errors
 /// If a file cannot be written; what was written before stays, and is whole.
 pub fn write(folder: &Path, c: &Comparison, pictures: &Pictures) -> Result<PathBuf, ReportError> {
-    let page = Path::new("report").join("index.html");
+    let page = Path::new("report").join(PAGE);
     let mut files: Vec<(PathBuf, Vec<u8>)> = vec![
         (PathBuf::from("metrics.json"), serde_json::to_vec_pretty(c)?),
         (Path::new("tables").join("auc.csv"), table::csv(c).into_bytes()),
@@ -107,12 +112,23 @@ pub fn renew(folder: &Path) -> Result<Option<PathBuf>, ReportError> {
     if let Some(name) = ["cohort.csv", "study.toml"].into_iter().find(|name| changed(name) > results) {
         return Err(ReportError::Renew(format!("metrics.json is older than {name}")));
     }
-    let text = read_text(&metrics).map_err(|e| ReportError::Renew(e.to_string()))?;
-    let c: Comparison =
-        serde_json::from_str(&text).map_err(|e| ReportError::Renew(format!("{}: {e}", metrics.display())))?;
-    let pictures = Pictures { contact_sheet_png: std::fs::read(folder.join("contact_sheet.png")).ok() };
-    let page = html(&c, &pictures, &StudyFacts::read(folder))?;
-    put(folder, &Path::new("report").join("index.html"), page.as_bytes()).map(Some)
+    let text = read_kept(&metrics, MAX_TEXT_BYTES).map_err(|e| ReportError::Renew(e.to_string()))?;
+    let wrong = |problem: String| ReportError::Renew(format!("{}: {problem}", metrics.display()));
+    let c: Comparison = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    c.check().map_err(wrong)?;
+    let page = html(&c, &Pictures::of(folder), &StudyFacts::read(folder))?;
+    put(folder, &Path::new("report").join(PAGE), page.as_bytes()).map(Some)
+}
+
+/// Writes as_published/index.html below the study's folder, a page of the tables that `compare --as-published` made, and
+/// returns its path. The study's own report links to it once it is renewed ([`renew`]).
+///
+/// # Errors
+/// If the page cannot be written; the one before stays, and is whole.
+pub fn write_published(folder: &Path, tables: &[PublishedTable]) -> Result<PathBuf, ReportError> {
+    let name = folder.file_name().map_or_else(|| "study".to_owned(), |n| n.to_string_lossy().into_owned());
+    let page = html::published(&name, tables)?;
+    put(folder, &Path::new(PUBLISHED_FOLDER).join(PAGE), page.as_bytes())
 }
 
 /// Writes a file below the folder.
@@ -195,8 +211,14 @@ mod tests {
         assert!(after.contains("<img src=\"data:image/png;base64,iVBORw0KGgo=\"") && !after.contains("<script"));
         assert!(std::fs::read(folder.path().join("metrics.json")).expect("metrics") == metrics, "left alone");
 
-        std::fs::write(folder.path().join("metrics.json"), "{}").expect("a file");
-        assert!(renew(folder.path()).expect_err("no comparison").to_string().contains("chestnut compare"));
+        let mut bad = example::full();
+        bad.methods[0].labels.clear();
+        let lost = serde_json::to_string(&bad).expect("plain values");
+        for text in ["{}", lost.as_str()] {
+            std::fs::write(folder.path().join("metrics.json"), text).expect("a file");
+            let message = renew(folder.path()).expect_err("no comparison").to_string();
+            assert!(message.contains("metrics.json") && message.contains("chestnut compare"), "{message}");
+        }
         assert_eq!(std::fs::read_to_string(&page).expect("the page"), after);
     }
 

@@ -7,9 +7,11 @@ use super::Predictions;
 use super::ensemble::Ensemble;
 use crate::cohort::LabelMap;
 use crate::embed::EmbeddingTable;
+use serde::{Deserialize, Serialize};
 
 /// Source outputs of each local label, or `None` where the source does not know it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SourceMap {
     groups: Vec<Option<Vec<usize>>>,
 }
@@ -29,6 +31,13 @@ impl SourceMap {
         };
         let group = |label: &String| mapped(label).or_else(|| find(label).map(|same| vec![same]));
         Self { groups: labels.iter().map(group).collect() }
+    }
+
+    /// Whether it is a map from so many `outputs` to so many `labels`; one that was read from a file may be anything.
+    #[must_use]
+    pub fn fits(&self, labels: usize, outputs: usize) -> bool {
+        let within = |group: &Vec<usize>| !group.is_empty() && group.iter().all(|&i| i < outputs);
+        self.groups.len() == labels && self.groups.iter().flatten().all(within)
     }
 
     /// Whether any local label is known to the source.

@@ -7,6 +7,9 @@ use super::with_known;
 use crate::error::Result;
 use chestnut_forest::{Features, Forest, Labels, MaxFeatures, Params};
 
+/// Source of the forest that reads the networks' outputs as they come, in tables.
+pub const RAW_OUTPUTS: &str = "Raw outputs";
+
 /// The authors' meta-learner: 1400 trees, depth 30, square root, 5 rows to split, 1 in a leaf, bootstrap.
 #[must_use]
 pub fn authors_forest(seed: u64) -> Params {

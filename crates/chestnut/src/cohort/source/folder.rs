@@ -177,7 +177,9 @@ fn walk(root: &Path, labels: &Path, found: &mut Found) -> Result<(), CohortError
                     found.refuse(id, format!("the folder lies more than {MAX_DEPTH} levels deep"));
                 }
                 Ok(kind) if kind.is_file() => {
-                    let is_table = labels.is_some() && fs::canonicalize(entry.path()).ok() == labels;
+                    // Only a link can be the table by another name. To ask for every file's whole path would be slow.
+                    let may_be = is_link || labels.as_deref().and_then(Path::file_name) == Some(file_name.as_os_str());
+                    let is_table = may_be && labels.is_some() && fs::canonicalize(entry.path()).ok() == labels;
                     if !is_table {
                         found.add_file(id, entry.path());
                     }

@@ -121,8 +121,7 @@ impl Sources {
     /// # Errors
     /// [`SourceError`]; a missing file is [`ImageError::Io`] within.
     pub fn read(&self, id: &str) -> Result<Vec<u8>, SourceError> {
-        // An edited cohort.csv must not reach files elsewhere.
-        if id.is_empty() || !Path::new(id).components().all(|part| matches!(part, Component::Normal(_))) {
+        if !is_below(id) {
             return Err(SourceError::BadId);
         }
         if self.root.is_file() {
@@ -156,6 +155,11 @@ impl Sources {
         let index = archive.find(name).ok_or_else(|| SourceError::NotInArchive { archive: archive_id.to_owned() })?;
         archive.read(index)
     }
+}
+
+/// Whether an id is a path below the image folder: an edited cohort.csv must not reach files elsewhere.
+pub(crate) fn is_below(id: &str) -> bool {
+    !id.is_empty() && Path::new(id).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
 /// The bytes of one image below `root`. For many images use [`Sources`], which keeps what it knows of archives.

@@ -188,6 +188,22 @@ fn a_dicomdir_is_no_image_and_tells_what_is_missing() {
 }
 
 #[test]
+fn the_labels_table_is_no_image_by_any_name() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("sub")).expect("a folder");
+    for name in ["labels.csv", "sub/labels.csv", "film"] {
+        fs::write(at(name), b"image,Pleura\n").expect("a file");
+    }
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(at("labels.csv"), at("link")).expect("a link");
+    let listing = list(folder.path(), &at("labels.csv")).expect("a listing");
+    let ids: Vec<&str> = listing.sources.iter().map(ImageSource::id).collect();
+    // Another file of its name is whatever it holds.
+    assert_eq!(ids, ["film", "sub/labels.csv"]);
+}
+
+#[test]
 fn one_file_is_an_image_unless_it_is_an_archive() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = |name: &str, bytes: &[u8]| {

@@ -53,9 +53,11 @@ impl Painter<'_> {
             if !is_called {
                 shown.extend(most_probable(p, labels));
             }
+            let how = if source == 1 { "tree-cam" } else { self.kind.name() };
             let mut masks: Vec<(String, Mask)> = Vec::with_capacity(shown.len());
             for k in shown.into_iter().take(MAX_TOGETHER) {
                 let mask = self.mask.mask(&of.map(source, k, self.kind, film.width, film.height)?)?;
+                drawn.boxes.extend(self.boxed(of.row, k, source, how, &mask));
                 let nowhere = if mask.area() == 0 { ", points nowhere" } else { "" };
                 masks.push((format!("{} {:.2}{nowhere}", self.explained.labels[k], p[k]), mask));
             }

@@ -91,12 +91,7 @@ pub(super) fn decode(stream: &[u8], syntax: &str, layout: &Layout) -> Result<Cel
 
 fn run_length(stream: &[u8], layout: &Layout) -> Result<Cells, ImageError> {
     let sample_bytes = layout.allocated as usize / 8;
-    let bytes = rle::decode(stream, layout.width * layout.height, sample_bytes).map_err(|e| undecodable(&e))?;
-    let cells: Vec<u16> = if sample_bytes == 1 {
-        bytes.into_iter().map(u16::from).collect()
-    } else {
-        bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect()
-    };
+    let cells = rle::decode(stream, layout.width * layout.height, sample_bytes).map_err(|e| undecodable(&e))?;
     Ok((cells, None))
 }
 

@@ -1,24 +1,24 @@
 //! DICOM RLE Lossless (PS3.5, annex G): PackBits, one segment per byte of a sample, most significant first.
 //!
 //! Written here because the library's decoder panics on nearly every damaged stream. Every read and
-//! write is bounds-checked; nothing larger than the image is allocated.
+//! write is bounds-checked; nothing larger than the image is allocated. A run or a literal is written at once.
 
 const HEADER_BYTES: usize = 64;
 /// Most bytes after the last of a segment.
 const MAX_PADDING: usize = 64;
 
-/// Decodes one frame of `pixels` samples with `sample_bytes` bytes each into little-endian samples.
+/// Decodes one frame of `pixels` samples with `sample_bytes` bytes each (1 or 2), one cell per sample.
 ///
 /// # Errors
 /// What is wrong with the stream.
-pub(super) fn decode(stream: &[u8], pixels: usize, sample_bytes: usize) -> Result<Vec<u8>, String> {
+pub(super) fn decode(stream: &[u8], pixels: usize, sample_bytes: usize) -> Result<Vec<u16>, String> {
     let header = stream.get(..HEADER_BYTES).ok_or("the RLE header is cut")?;
     let number =
         |i: usize| u32::from_le_bytes([header[4 * i], header[4 * i + 1], header[4 * i + 2], header[4 * i + 3]]);
     if number(0) as usize != sample_bytes || sample_bytes > 2 {
         return Err(format!("{} RLE segments for samples of {sample_bytes} bytes", number(0)));
     }
-    let mut out = vec![0; pixels * sample_bytes];
+    let mut cells = vec![0_u16; pixels];
     for segment in 0..sample_bytes {
         let start = number(segment + 1) as usize;
         let end = if segment + 1 < sample_bytes { number(segment + 2) as usize } else { stream.len() };
@@ -26,45 +26,38 @@ pub(super) fn decode(stream: &[u8], pixels: usize, sample_bytes: usize) -> Resul
             return Err(format!("RLE segment {segment} at bytes {start} to {end}"));
         }
         let packed = stream.get(start..end).ok_or_else(|| format!("RLE segment {segment} ends after the stream"))?;
-        let place = sample_bytes - 1 - segment;
-        unpack(packed, pixels, |i, byte| out[i * sample_bytes + place] = byte)
-            .map_err(|e| format!("RLE segment {segment} {e}"))?;
+        let shift = 8 * (sample_bytes - 1 - segment);
+        unpack(packed, &mut cells, shift).map_err(|e| format!("RLE segment {segment} {e}"))?;
     }
-    Ok(out)
+    Ok(cells)
 }
 
-/// Unpacks exactly `count` bytes and hands each to `put` with its index. Padding may follow them.
-fn unpack(packed: &[u8], count: usize, mut put: impl FnMut(usize, u8)) -> Result<(), &'static str> {
+/// Unpacks exactly one byte for each cell and sets it there, `shift` bits up. Padding may follow them.
+fn unpack(packed: &[u8], cells: &mut [u16], shift: usize) -> Result<(), &'static str> {
     const SHORT: &str = "ends before the image is complete";
     const LONG: &str = "holds more than the image";
-    let (mut at, mut done) = (0_usize, 0_usize);
-    while done < count {
+    let (mut at, mut left) = (0_usize, cells);
+    while !left.is_empty() {
         let control = usize::from(*packed.get(at).ok_or(SHORT)?);
         at += 1;
         match control {
             0..=127 => {
                 let literal = packed.get(at..at + control + 1).ok_or(SHORT)?;
-                if literal.len() > count - done {
-                    return Err(LONG);
-                }
-                for (i, &byte) in literal.iter().enumerate() {
-                    put(done + i, byte);
+                let (now, later) = left.split_at_mut_checked(literal.len()).ok_or(LONG)?;
+                for (cell, &byte) in now.iter_mut().zip(literal) {
+                    *cell |= u16::from(byte) << shift;
                 }
                 at += literal.len();
-                done += literal.len();
+                left = later;
             }
             128 => {}
             _ => {
-                let run = 257 - control;
                 let byte = *packed.get(at).ok_or(SHORT)?;
-                if run > count - done {
-                    return Err(LONG);
-                }
-                for i in done..done + run {
-                    put(i, byte);
-                }
+                let (now, later) = left.split_at_mut_checked(257 - control).ok_or(LONG)?;
+                let value = u16::from(byte) << shift;
+                now.iter_mut().for_each(|cell| *cell |= value);
                 at += 1;
-                done += run;
+                left = later;
             }
         }
     }
@@ -138,7 +131,7 @@ mod tests {
     fn runs_literals_and_noops() {
         // High bytes: four times 1. Low bytes: 7, no operation, three times 9. One byte of padding.
         let bytes = stream(&[&[253, 1], &[0, 7, 128, 254, 9, 0]]);
-        assert_eq!(decode(&bytes, 4, 2), Ok(vec![7, 1, 9, 1, 9, 1, 9, 1]));
+        assert_eq!(decode(&bytes, 4, 2), Ok(vec![0x0107, 0x0109, 0x0109, 0x0109]));
     }
 
     #[test]
@@ -155,7 +148,11 @@ mod tests {
             samples.truncate(width * rows * sample_bytes);
             let packed = encode(&samples, width, sample_bytes);
             assert_eq!(packed.len() % 2, 0);
-            assert_eq!(decode(&packed, width * rows, sample_bytes), Ok(samples));
+            let cells: Vec<u16> = match sample_bytes {
+                1 => samples.iter().map(|&b| u16::from(b)).collect(),
+                _ => samples.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect(),
+            };
+            assert_eq!(decode(&packed, width * rows, sample_bytes), Ok(cells));
         }
     }
 
@@ -173,7 +170,7 @@ mod tests {
                 let mut bytes = good.clone();
                 bytes[at] ^= flip;
                 if let Ok(out) = decode(&bytes, 4, 2) {
-                    assert_eq!(out.len(), 8);
+                    assert_eq!(out.len(), 4);
                 }
             }
         }

@@ -149,13 +149,13 @@ fn uncompressed(elements: &Elements<'_>, bytes: &[u8], words: bool, layout: &Lay
             bytes.len()
         )));
     }
-    let mut cells: Vec<u16> = if sample_bytes == 2 {
-        bytes[..expected].chunks_exact(2).map(|b| elements.encoding.u16([b[0], b[1]])).collect()
-    } else if elements.encoding.big_endian && words {
+    let (pairs, _) = bytes[..expected].as_chunks::<2>();
+    let mut cells: Vec<u16> = match (sample_bytes, elements.encoding.big_endian) {
+        (2, false) => pairs.iter().map(|&pair| u16::from_le_bytes(pair)).collect(),
+        (2, true) => pairs.iter().map(|&pair| u16::from_be_bytes(pair)).collect(),
         // 8-bit samples in 16-bit words: each word is swapped.
-        bytes.chunks(2).flat_map(|word| word.iter().rev().map(|&b| u16::from(b))).collect()
-    } else {
-        bytes.iter().map(|&b| u16::from(b)).collect()
+        (_, true) if words => bytes.chunks(2).flat_map(|word| word.iter().rev().map(|&b| u16::from(b))).collect(),
+        _ => bytes.iter().map(|&b| u16::from(b)).collect(),
     };
     cells.truncate(pixels);
     Ok(cells)

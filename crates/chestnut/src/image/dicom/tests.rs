@@ -75,6 +75,12 @@ fn every_syntax_reads_back_the_same() {
             assert!(stored.values == expected, "{syntax:?}");
             let facts = facts(&bytes).expect("facts");
             assert_eq!(facts.transfer_syntax_uid, syntax.uid());
+            // Opened once, the file gives the same header and the same picture.
+            let opened = crate::image::open(&bytes).expect("a header");
+            assert!(opened.facts() == Some(&facts), "{syntax:?}");
+            let decoded = opened.decode(&PixelSettings::default()).expect("pixels");
+            assert!(decoded.dicom.as_ref() == Some(&facts), "{syntax:?}");
+            assert!(decoded.radiograph == decode(&bytes).expect("decodes").0, "{syntax:?}");
             if image.bits_stored == 12 {
                 assert_eq!(facts.accession.as_deref(), Some("A-17"), "{syntax:?}");
                 assert_eq!(facts.image_type, ["DERIVED", "SECONDARY"]);
@@ -243,8 +249,8 @@ struct Oracle {
 }
 
 fn developed(file: &TestFile, settings: &PixelSettings) -> Developed {
-    develop(&file.bytes(), settings, &mut |_: &'static str, _: String, _: &Radiograph| {})
-        .unwrap_or_else(|e| panic!("{e}"))
+    let bytes = file.bytes();
+    Opened::of(&bytes).and_then(|opened| opened.develop(settings, None)).unwrap_or_else(|e| panic!("{e}"))
 }
 
 #[test]

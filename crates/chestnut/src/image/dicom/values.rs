@@ -27,6 +27,103 @@ enum Modality {
     Table(Table),
 }
 
+/// A frame on its way to grey values.
+///
+/// Until pixels are made square, every step changes a pixel by its stored value alone. So the steps are taken once for
+/// each cell that can occur, and the picture is drawn from that table: at the end, and after each step if somebody
+/// listens.
+struct Frame<'f, 't> {
+    width: usize,
+    height: usize,
+    /// Row by row, as decoded.
+    cells: Vec<u16>,
+    /// The value of each cell from 0 to the greatest of `cells`.
+    tones: Vec<f32>,
+    /// Bits that the values have.
+    bits: u32,
+    trace: Option<&'f mut Trace<'t>>,
+}
+
+impl Frame<'_, '_> {
+    fn tone(&self, cell: u16) -> f32 {
+        self.tones[usize::from(cell)]
+    }
+
+    /// The picture as it stands.
+    fn draw(&self) -> Radiograph {
+        let pixels = match self.line() {
+            // Several pixels at a time, where a table gives one.
+            Some((first, step)) => self.cells.iter().map(|&cell| on_line(first, step, cell)).collect(),
+            None => self.cells.iter().map(|&cell| self.tone(cell)).collect(),
+        };
+        Radiograph { width: self.width, height: self.height, pixels, bits: self.bits }
+    }
+
+    /// The value of cell 0 and the step from cell to cell, if [`on_line`] gives all values by them, to the bit.
+    fn line(&self) -> Option<(f32, f32)> {
+        let &[first, second, ..] = self.tones.as_slice() else { return None };
+        let step = second - first;
+        let mut tones = (0..=u16::MAX).zip(&self.tones);
+        tones.all(|(cell, tone)| on_line(first, step, cell).to_bits() == tone.to_bits()).then_some((first, step))
+    }
+
+    /// Tells of a step that was taken.
+    fn note(&mut self, name: &'static str, what: impl FnOnce() -> String) {
+        if self.trace.is_some() {
+            let picture = self.draw();
+            tell(&mut self.trace, name, what, &picture);
+        }
+    }
+
+    /// Replaces each value, computed in double precision.
+    fn each(&mut self, value: impl Fn(f64) -> f64) {
+        self.tones.iter_mut().for_each(|v| *v = value(f64::from(*v)) as f32);
+    }
+
+    fn invert(&mut self, sum: f32) {
+        self.tones.iter_mut().for_each(|v| *v = sum - *v);
+        self.note("MONOCHROME1", || format!("inverted: {sum} - value"));
+    }
+
+    /// Whether every value that occurs is a number.
+    fn is_finite(&self) -> bool {
+        // Of a table with an infinite value, that value may not occur.
+        self.tones.iter().all(|v| v.is_finite()) || self.cells.iter().all(|&cell| self.tone(cell).is_finite())
+    }
+
+    /// Sets padded pixels to the least value of the others; gives their number. A film of padding alone stays as it is.
+    fn fill(&mut self, is_padded: impl Fn(u16) -> bool) -> usize {
+        let padded: Vec<bool> = (0..self.tones.len()).map(|cell| is_padded(cell as u16)).collect();
+        let (mut count, mut least) = (0, f32::INFINITY);
+        for &cell in &self.cells {
+            if padded[usize::from(cell)] {
+                count += 1;
+            } else {
+                least = least.min(self.tone(cell));
+            }
+        }
+        if !least.is_finite() {
+            return 0;
+        }
+        for (tone, _) in self.tones.iter_mut().zip(&padded).filter(|&(_, &padded)| padded) {
+            *tone = least;
+        }
+        count
+    }
+}
+
+/// The value of a cell where values are a straight line.
+fn on_line(first: f32, step: f32, cell: u16) -> f32 {
+    first + step * f32::from(cell)
+}
+
+/// Tells of a step, if anybody listens.
+fn tell(trace: &mut Option<&mut Trace<'_>>, name: &'static str, what: impl FnOnce() -> String, picture: &Radiograph) {
+    if let Some(trace) = trace {
+        trace(name, what(), picture);
+    }
+}
+
 /// Decodes and develops the frame in `elements`; `trace` is told of every step.
 ///
 /// # Errors
@@ -35,7 +132,7 @@ pub(super) fn develop(
     elements: &Elements<'_>,
     syntax: &str,
     settings: &PixelSettings,
-    trace: &mut Trace<'_>,
+    trace: Option<&mut Trace<'_>>,
 ) -> Result<(Radiograph, Vec<Flag>), ImageError> {
     let layout = Layout::of(elements)?;
     let modality = modality(elements, &layout)?;
@@ -45,21 +142,19 @@ pub(super) fn develop(
     let mut flags = Vec::new();
 
     let (cells, fewer) = stored::cells(elements, syntax, &layout)?;
-    let mut image = Radiograph {
+    let greatest = cells.iter().copied().fold(0, u16::max);
+    let mut frame = Frame {
         width: layout.width,
         height: layout.height,
-        pixels: cells.iter().map(|&cell| layout.value(u32::from(cell)) as f32).collect(),
+        cells,
+        tones: (0..=greatest).map(|cell| layout.value(u32::from(cell)) as f32).collect(),
         bits: fewer.unwrap_or(layout.stored),
+        trace,
     };
-    let sign = if layout.signed { ", signed" } else { "" };
-    trace("stored", format!("{} of {} bits{sign}, syntax {syntax}", layout.stored, layout.allocated), &image);
-    let is_padded = |cell: u16| {
-        padding.is_some_and(|(low, high)| {
-            (low..=high).contains(&layout.raw(cell)) || (low..=high).contains(&layout.value(u32::from(cell)))
-        })
-    };
-    let padded: Vec<bool> = if padding.is_some() { cells.iter().map(|&c| is_padded(c)).collect() } else { Vec::new() };
-    drop(cells);
+    frame.note("stored", || {
+        let sign = if layout.signed { ", signed" } else { "" };
+        format!("{} of {} bits{sign}, syntax {syntax}", layout.stored, layout.allocated)
+    });
 
     // The table's first value may be signed where modality values are: known only from the range they can have.
     let can_be_negative = layout.signed || matches!(modality, Modality::Rescale(slope, b) if slope < 0.0 || b < 0.0);
@@ -74,71 +169,50 @@ pub(super) fn develop(
     let late = voi.is_some() || matches!(modality, Modality::Table(_));
     if inverted && !late {
         // Least + greatest - v over what BitsStored can hold.
-        let sum = if layout.signed { -1 } else { (1_i32 << image.bits) - 1 };
-        invert(&mut image, sum as f32, trace);
+        let sum = if layout.signed { -1 } else { (1_i32 << frame.bits) - 1 };
+        frame.invert(sum as f32);
     }
     match modality {
         Modality::Rescale(slope, intercept) => {
             if (slope, intercept) != (1.0, 0.0) {
-                each(&mut image, |v| slope * v + intercept);
-                trace("rescale", format!("{slope} x value + {intercept}"), &image);
+                frame.each(|v| slope * v + intercept);
+                frame.note("rescale", || format!("{slope} x value + {intercept}"));
             }
         }
         Modality::Table(table) => {
-            each(&mut image, |v| table.at(v));
-            image.bits = table.bits;
-            trace("modality table", table.describe(), &image);
+            frame.each(|v| table.at(v));
+            frame.bits = table.bits;
+            frame.note("modality table", || table.describe());
         }
     }
     if let Some(voi) = &voi {
-        let bits = voi.bits().unwrap_or(image.bits);
-        voi.apply(&mut image.pixels, bits);
-        image.bits = bits;
-        trace("window", voi.describe(), &image);
+        let bits = voi.bits().unwrap_or(frame.bits);
+        voi.apply(&mut frame.tones, bits);
+        frame.bits = bits;
+        frame.note("window", || voi.describe());
     }
     if inverted && late {
-        let sum = ((1_u32 << image.bits) - 1) as f32;
-        invert(&mut image, sum, trace);
+        let sum = ((1_u32 << frame.bits) - 1) as f32;
+        frame.invert(sum);
     }
-    if image.pixels.iter().any(|v| !v.is_finite()) {
+    if !frame.is_finite() {
         return Err(bad_header("RescaleSlope and RescaleIntercept lead beyond all numbers"));
     }
-    let count = fill(&mut image, &padded);
-    if count > 0 {
-        flags.push(Flag::PixelsPadded(count));
-        trace("padding", format!("{count} padded pixels became the least value"), &image);
+    if let Some((low, high)) = padding {
+        let is_marked = |value: i32| (low..=high).contains(&value);
+        let count = frame.fill(|cell| is_marked(layout.raw(cell)) || is_marked(layout.value(u32::from(cell))));
+        if count > 0 {
+            flags.push(Flag::PixelsPadded(count));
+            frame.note("padding", || format!("{count} padded pixels became the least value"));
+        }
     }
+    let mut image = frame.draw();
     if let Some(ratio) = aspect {
         image = squared(&image, ratio)?;
         flags.push(Flag::AspectResampled);
-        trace("square pixels", format!("pixels were {ratio:.3} times as high as wide"), &image);
+        tell(&mut frame.trace, "square pixels", || format!("pixels were {ratio:.3} times as high as wide"), &image);
     }
     Ok((image, flags))
-}
-
-/// Replaces each value, computed in double precision.
-fn each(image: &mut Radiograph, value: impl Fn(f64) -> f64) {
-    image.pixels.iter_mut().for_each(|v| *v = value(f64::from(*v)) as f32);
-}
-
-fn invert(image: &mut Radiograph, sum: f32, trace: &mut Trace<'_>) {
-    image.pixels.iter_mut().for_each(|v| *v = sum - *v);
-    trace("MONOCHROME1", format!("inverted: {sum} - value"), image);
-}
-
-/// Sets padded pixels to the least value of the others; gives their number. A film of padding alone stays as it is.
-fn fill(image: &mut Radiograph, padded: &[bool]) -> usize {
-    let rest = image.pixels.iter().zip(padded).filter(|&(_, &padded)| !padded).map(|(&v, _)| v);
-    let least = rest.fold(f32::INFINITY, f32::min);
-    if !least.is_finite() {
-        return 0;
-    }
-    let mut count = 0;
-    for (value, _) in image.pixels.iter_mut().zip(padded).filter(|&(_, &padded)| padded) {
-        *value = least;
-        count += 1;
-    }
-    count
 }
 
 fn modality(elements: &Elements<'_>, layout: &Layout) -> Result<Modality, ImageError> {
@@ -195,4 +269,56 @@ fn squared(image: &Radiograph, ratio: f64) -> Result<Radiograph, ImageError> {
     };
     check_size(width as u64, height as u64)?;
     Ok(Radiograph { width, height, pixels: resize(image, width, height, |v| v), bits: image.bits })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chestnut_stats::random::Stream;
+
+    /// A frame of random cells of 12 bits whose values are `value(cell)`.
+    fn frame(value: fn(u16) -> f32) -> Frame<'static, 'static> {
+        let mut draws = Stream::keyed(1, "cells");
+        let mut cells: Vec<u16> = (0..600).map(|_| draws.below(4096) as u16).collect();
+        cells[7] = 4095;
+        Frame { width: 30, height: 20, cells, tones: (0..=4095).map(value).collect(), bits: 12, trace: None }
+    }
+
+    #[test]
+    fn a_straight_line_gives_the_bits_of_its_table() {
+        let values: [(fn(u16) -> f32, Option<bool>); 7] = [
+            (f32::from, Some(true)),
+            (|cell| 4095.0 - f32::from(cell), Some(true)),
+            (|cell| 0.5 * f32::from(cell) - 1024.0, Some(true)),
+            // Values that were rounded: whether they still are on a line is not known beforehand.
+            (|cell| (0.1 * f64::from(cell) + 3.7) as f32, None),
+            (|cell| f32::from(cell).sqrt(), Some(false)),
+            // Signed cells, and one that is padding.
+            (|cell| if cell < 2048 { f32::from(cell) } else { f32::from(cell) - 4096.0 }, Some(false)),
+            (|cell| if cell == 4095 { -5.0 } else { f32::from(cell) }, Some(false)),
+        ];
+        for (i, (value, is_line)) in values.into_iter().enumerate() {
+            let frame = frame(value);
+            let drawn = frame.draw();
+            assert_eq!((drawn.width, drawn.height, drawn.bits), (30, 20, 12));
+            let same = drawn.pixels.iter().zip(&frame.cells).all(|(p, &cell)| p.to_bits() == value(cell).to_bits());
+            assert!(same && drawn.pixels.len() == 600, "values {i}");
+            assert!(is_line.is_none_or(|is_line| frame.line().is_some() == is_line), "values {i}");
+        }
+    }
+
+    #[test]
+    fn values_that_do_not_occur_matter_to_nobody() {
+        let mut endless = frame(|cell| if cell == 4094 { f32::INFINITY } else { f32::from(cell) });
+        endless.cells.retain(|&cell| cell != 4094);
+        assert!(endless.is_finite());
+        // The least value of all is no pixel's, and the padding takes the least of the pixels'.
+        let mut padded = frame(f32::from);
+        padded.cells = vec![0, 9, 9, 40, 4095];
+        assert_eq!(padded.fill(|cell| cell < 9), 1);
+        assert_eq!(padded.draw().pixels, [9.0, 9.0, 9.0, 40.0, 4095.0]);
+        padded.cells[1] = 4094;
+        padded.tones[4094] = f32::NEG_INFINITY;
+        assert!(!padded.is_finite());
+    }
 }

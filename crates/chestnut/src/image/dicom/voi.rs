@@ -113,13 +113,13 @@ impl Transform {
     }
 
     /// Maps every value to 0..2^bits - 1.
-    pub(super) fn apply(&self, pixels: &mut [f32], bits: u32) {
+    pub(super) fn apply(&self, values: &mut [f32], bits: u32) {
         let full = f64::from((1_u32 << bits.min(16)) - 1);
         let shown = |v: f64| match self {
             Self::Table(table) => table.at(v),
             Self::Window(centre, width, function) => full * windowed(v, *centre, *width, *function),
         };
-        pixels.iter_mut().for_each(|v| *v = shown(f64::from(*v)) as f32);
+        values.iter_mut().for_each(|v| *v = shown(f64::from(*v)) as f32);
     }
 
     /// In words.

@@ -72,14 +72,6 @@ fn standardisations_equal_keras() {
 }
 
 #[test]
-fn quantiles_interpolate() {
-    assert_eq!(quantile(&[3.0, 1.0, 2.0, 4.0], 0.5), 2.5);
-    assert_eq!(quantile(&[3.0, 1.0, 2.0, 4.0], 0.9), 3.7);
-    assert_eq!(quantile(&[3.0, 1.0, 2.0], 1.0), 3.0);
-    assert_eq!(quantile(&[5.0], 0.3), 5.0);
-}
-
-#[test]
 fn an_image_flat_after_clipping_becomes_zero() {
     let mut image = Radiograph { width: 40, height: 40, pixels: vec![7.0; 1600], bits: 8 };
     let recipe = Recipe { clip_quantile: 0.9, ..Recipe::default() };

@@ -1,6 +1,6 @@
 //! A cache is what the recipe makes of the files as they are now, however it came about.
 
-use super::super::set::{Cell, Sample};
+use super::super::set::Cell;
 use super::*;
 use ::image::GrayImage;
 use std::time::Duration;
@@ -42,6 +42,17 @@ fn pixels_are_the_recipes_and_a_second_opening_decodes_nothing() {
     assert!(pixels.iter().zip(&grey).all(|(&p, &g)| (f32::from(p) / 255.0 - g).abs() <= 0.5 / 255.0 + 1e-6));
     let again = Cache::open(&place, &set, &recipe(32), &|_, _| panic!("nothing to decode")).expect("opened");
     assert_eq!((again.refused(), again.key()), (cache.refused(), cache.key()));
+    // Without the list, and with one of something else, the refused image is still known.
+    let list = cache.path.with_extension("refused.csv");
+    assert!(list.is_file());
+    for text in [None, Some(""), Some("image,reason\n1.png,no\n\"../x\",why\n"), Some("image\n3.png\n")] {
+        match text {
+            Some(text) => std::fs::write(&list, text).expect("written"),
+            None => std::fs::remove_file(&list).expect("removed"),
+        }
+        let found = Cache::open(&place, &set, &recipe(32), &|_, _| panic!("nothing to decode")).expect("opened");
+        assert_eq!(found.refused().iter().map(|r| r.id.as_str()).collect::<Vec<_>>(), ["3.png"], "{text:?}");
+    }
     let other = Cache::open(&place, &set, &recipe(40), &|_, _| {}).expect("made");
     assert_ne!(other.key(), cache.key());
 }
@@ -73,6 +84,7 @@ fn a_killed_build_goes_on_and_gives_the_same_file() {
     let error = Cache::open(&place, &set, &recipe(32), &|_, _| {}).expect_err("damaged").to_string();
     assert!(error.contains("remove it"), "{error}");
 }
+
 #[test]
 fn changed_images_are_decoded_again_and_touched_ones_are_not() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -45,7 +45,7 @@ pub fn read(table: &Path, images: &Path, views: Views) -> Result<TrainingSet> {
             return Err(sheet.fault(row, format!("the path {id} holds no folder patient...")));
         };
         let cells = columns.iter().map(|&c| sheet.label(row, c)).collect::<Result<Vec<_>>>()?;
-        let (patient, file) = (patient.to_owned(), locate(images, id));
+        let (patient, file) = (patient.to_owned(), sheet.below(row, images, locate(images, id))?);
         samples.push(Sample { id: id.to_owned(), file, patient, part: None, cells });
     }
     let mut notes = sheet.warnings().to_vec();

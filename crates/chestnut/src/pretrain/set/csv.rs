@@ -70,7 +70,8 @@ pub fn read(table: &Path, images: &Path, options: &CsvOptions) -> Result<Trainin
         };
         let cells = columns.iter().map(|&c| sheet.label(row, c)).collect::<Result<Vec<_>>>()?;
         let patient = sheet.name(row, patient)?.to_owned();
-        samples.push(Sample { id: id.to_owned(), file: images.join(id), patient, part, cells });
+        let file = sheet.below(row, images, images.join(id))?;
+        samples.push(Sample { id: id.to_owned(), file, patient, part, cells });
     }
     let both: BTreeSet<&str> = samples.iter().map(|s| s.patient.as_str()).filter(|p| tested.contains(*p)).collect();
     if !both.is_empty() {
@@ -155,6 +156,28 @@ mod tests {
             let error = read(&path, Path::new(""), &options(&["A"], false)).expect_err("a fault").to_string();
             assert!(error.contains(says), "{error} should say {says}");
         }
+    }
+
+    #[test]
+    fn no_path_leads_out_of_the_image_folder() {
+        let inside = ["1.png", "a/1.png", "./1.png", "a/./1.png"];
+        let outside = ["../1.png", "a/../../1.png", "a/../1.png", "/etc/passwd", ".."];
+        for images in ["films", "../films", ""] {
+            for (id, good) in inside.iter().map(|id| (id, true)).chain(outside.iter().map(|id| (id, false))) {
+                let (_folder, path) = table(&format!("image,patient_id,A\n{id},p,0\n"));
+                let found = read(&path, Path::new(images), &options(&["A"], false));
+                assert_eq!(found.is_ok(), good, "{id} below {images:?}: {found:?}");
+                if let Err(e) = found {
+                    assert!(e.to_string().contains("row 2") && e.to_string().contains("image folder"), "{e}");
+                }
+            }
+        }
+        // A whole path is one, where it lies there.
+        let (folder, path) = table("");
+        let whole = folder.path().join("1.png");
+        std::fs::write(&path, format!("image,patient_id,A\n{},p,0\n", whole.display())).expect("written");
+        assert_eq!(read(&path, folder.path(), &options(&["A"], false)).expect("a set").samples[0].file, whole);
+        assert!(read(&path, &folder.path().join("films"), &options(&["A"], false)).is_err());
     }
 
     #[test]

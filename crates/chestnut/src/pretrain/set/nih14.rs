@@ -73,6 +73,7 @@ pub fn read(table: &Path, images: &Path, views: Views) -> Result<TrainingSet> {
         }
         // A file that is not there is met again, and counted, when the images are read.
         let file = files.get(id).cloned().unwrap_or_else(|| images.join(id));
+        let file = sheet.below(row, images, file)?;
         let patient = sheet.name(row, patient)?.to_owned();
         samples.push(Sample { id: id.to_owned(), file, patient, part: None, cells });
     }

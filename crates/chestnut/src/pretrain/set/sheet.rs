@@ -4,9 +4,10 @@ use super::super::error::{PretrainError, Result};
 use super::{Cell, MAX_NAME_BYTES};
 use crate::cohort::ValueWords;
 use crate::cohort::label_set::{Meaning, fold};
+use crate::cohort::stored::quote;
 use crate::cohort::table::{Table, TableRow, parse_table, read_bounded};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 /// An open table.
 pub(super) struct Sheet {
@@ -77,6 +78,20 @@ impl Sheet {
             return Err(self.fault(row, problem));
         }
         Ok(text)
+    }
+
+    /// The file of a row, if it lies below the image folder: no table is a way to other files.
+    pub(super) fn below(&self, row: &TableRow, images: &Path, file: PathBuf) -> Result<PathBuf> {
+        let inner = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+        if file.strip_prefix(images).is_ok_and(|rest| rest.components().all(inner)) {
+            return Ok(file);
+        }
+        let problem = format!(
+            "{} does not lie below the image folder {}; give paths from there on",
+            quote(&file.to_string_lossy()),
+            images.display()
+        );
+        Err(self.fault(row, problem))
     }
 
     /// The cell of a label: 1, 0, -1, blank or a known word.

@@ -207,6 +207,23 @@ fn it_stops_when_the_auc_does_not_rise_and_says_what_it_does() {
     let best = schedule::best(&aucs(&history)).expect("epochs");
     assert_eq!(history.len(), best + 3);
     assert_eq!(seen.borrow().last(), Some(&(history.len() - 1, false)));
-    // Asked again, there is nothing to do.
+    // Asked again, there is nothing to do but the figure, which a kill may have prevented.
+    let figure = place.bytes(CURVE_FILE);
+    std::fs::remove_file(place.out.join(CURVE_FILE)).expect("removed");
     assert_eq!(run.go(&mut Simple::new()).expect("done"), history);
+    assert!(place.bytes(CURVE_FILE) == figure);
+}
+
+#[test]
+fn a_checkpoint_behind_the_last_batch_is_refused() {
+    let place = Place::new();
+    let mut learner = Simple { lives: 2, ..Simple::new() };
+    assert_eq!(place.run(&mut learner, &settings(), 1).expect_err("stops").to_string(), "killed");
+    let path = place.out.join(LAST_FILE);
+    let mut checkpoint = Checkpoint::read(&path, &settings()).expect("whole");
+    assert_eq!((checkpoint.place.epoch, checkpoint.place.batch), (0, 2), "three batches an epoch");
+    checkpoint.place.batch = 4;
+    checkpoint.write(&path, &settings()).expect("written");
+    let error = place.run(&mut Simple::new(), &settings(), 1).expect_err("no such batch").to_string();
+    assert!(error.contains("last.safetensors") && error.contains("batch 4 of an epoch of 3"), "{error}");
 }

@@ -8,6 +8,7 @@ use super::{no_details, panels, plotted};
 use crate::evaluate::results::{Difference, LabelDifference, SubgroupRow, Subgroups};
 use crate::evaluate::table::{NOT_ESTIMABLE, decimal, mean_and_sd};
 use crate::evaluate::{Comparison, FEW_POSITIVES};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// AUCs of all rows with their intervals.
 pub(super) fn intervals(c: &Comparison) -> Section {
@@ -105,18 +106,20 @@ fn subgroup_table(c: &Comparison, groups: &Subgroups) -> Block {
             }
         }
     };
+    // By name: a study may know a thousand makers of devices.
     let mut found: Vec<(&str, &str)> = Vec::new();
+    let mut known: BTreeSet<(&str, &str)> = BTreeSet::new();
+    let mut rows: BTreeMap<(&str, &str, &str), &SubgroupRow> = BTreeMap::new();
     for row in &groups.rows {
         let group = (row.variable.as_str(), row.group.as_str());
-        if !found.contains(&group) {
+        if known.insert(group) {
             found.push(group);
         }
+        rows.entry((group.0, group.1, row.label.as_str())).or_insert(row);
     }
     let mut table_groups: Vec<(String, Vec<Vec<Cell>>)> = Vec::new();
     for (variable, group) in found {
-        let of_label = |label: &String| {
-            groups.rows.iter().find(|r| r.variable == variable && r.group == group && r.label == *label)
-        };
+        let of_label = |label: &String| rows.get(&(variable, group, label.as_str())).copied();
         let cells = c.labels.iter().map(|label| cell(of_label(label)));
         let row: Vec<Cell> = [Cell::new(group)].into_iter().chain(cells).collect();
         match table_groups.last_mut() {
@@ -199,6 +202,27 @@ mod tests {
         let section = subgroups(&example::full());
         let text = format!("{section:?}");
         assert!(text.contains("too few to say") && text.contains("sex") && text.contains("positive / known"));
+    }
+
+    /// Looking each cell up among all rows, this took minutes.
+    #[test]
+    fn thousands_of_groups_are_one_table() {
+        let mut c = example::full();
+        let first = c.subgroups[0].rows[0].clone();
+        let labels = c.labels.clone();
+        let row = |i: usize| {
+            let label = labels[i % labels.len()].clone();
+            SubgroupRow {
+                variable: "manufacturer".to_owned(),
+                group: (i / labels.len()).to_string(),
+                label,
+                ..first.clone()
+            }
+        };
+        c.subgroups[0].rows = (0..40_000).map(row).collect();
+        let Block::Table(table) = subgroup_table(&c, &c.subgroups[0]) else { panic!("a table") };
+        assert_eq!((table.groups.len(), table.groups[0].1.len()), (1, 10_000));
+        assert!(table.groups[0].1.iter().all(|row| row.len() == 1 + labels.len()));
     }
 
     #[test]

@@ -10,9 +10,13 @@ mod judgement;
 mod model_card;
 mod paper;
 mod provenance;
+mod published;
 mod thresholds;
 
 pub(super) use model_card::model_card;
+pub(super) use published::published;
+#[cfg(test)]
+pub(super) use published::tests as published_tests;
 
 use super::document::{Block, Figures, Section};
 use super::facts::StudyFacts;
@@ -21,7 +25,11 @@ use crate::evaluate::Comparison;
 
 /// All sections between the answer and the way to cite.
 pub(super) fn sections(c: &Comparison, facts: &StudyFacts) -> Vec<Section> {
-    let mut all = vec![paper::results(c), paper::roc(c), judgement::intervals(c), judgement::differences(c)];
+    let mut results = paper::results(c);
+    if facts.published {
+        results.blocks.push(published::link());
+    }
+    let mut all = vec![results, paper::roc(c), judgement::intervals(c), judgement::differences(c)];
     all.push(paper::spread(c));
     all.extend([thresholds::operating_points(c), thresholds::calibration(c), thresholds::decision(c)]);
     all.extend([judgement::subgroups(c), judgement::learning(c), explained::explained(facts)]);

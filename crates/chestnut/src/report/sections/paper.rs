@@ -1,8 +1,8 @@
 //! Tables 5, 6 and 7 of Gozzi et al. 2022 in the paper's layout, ROC curves, and the spread over splits.
 //!
 //! Table 5 holds the networks as they come, Table 6 stacking and embeddings, Table 7 fine-tuning. The paper's columns
-//! keep its order where a study has its labels. Unlike the paper's, all rows share one test part; where they do not
-//! (`--as-published`), each row says what it was tested on.
+//! keep its order where a study has its labels. Unlike the paper's, all rows share one test part; rows of a table that
+//! do not each say what they were tested on. The paper's own test sets are on a page of their own (`published`).
 
 use super::super::document::{Block, Cell, Figures, Section, Table, Tone};
 use super::super::finding::marks;
@@ -15,9 +15,9 @@ use crate::evaluate::{Comparison, MethodScore};
 /// Columns of Tables 5 to 7.
 const PAPER_LABELS: [&str; 7] = ["Normal", "Cardiac", "Lung", "PNX", "Pleura", "Bone", "Device"];
 
-/// Which of the paper's tables a row belongs to.
+/// One of the paper's tables of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PaperTable {
+pub(super) enum PaperTable {
     /// Table 5.
     Baseline,
     /// Table 6.
@@ -27,6 +27,9 @@ enum PaperTable {
 }
 
 impl PaperTable {
+    pub(super) const ALL: [Self; 3] = [Self::Baseline, Self::Embeddings, Self::FineTuning];
+
+    /// The table that rows of this approach belong to.
     fn of(approach: &str) -> Self {
         if approach.starts_with("Baseline") {
             Self::Baseline
@@ -36,6 +39,55 @@ impl PaperTable {
             Self::Embeddings
         }
     }
+
+    /// Its heading.
+    pub(super) const fn title(self) -> &'static str {
+        match self {
+            Self::Baseline => "Table 5. Baseline: the networks\u{2019} own outputs, mapped to the local labels",
+            Self::Embeddings => "Table 6. Stacking, and learners on the embeddings",
+            Self::FineTuning => "Table 7. Fine-tuning",
+        }
+    }
+
+    /// Why it has no rows.
+    pub(super) const fn missing(self) -> &'static str {
+        match self {
+            Self::Baseline => {
+                "Not made: the baseline was not asked for, or the networks have no outputs that map to these labels; \
+                 the warnings say which."
+            }
+            Self::Embeddings => "Not made: neither stacking nor embeddings were among the approaches of this run.",
+            Self::FineTuning => "Not made: fine-tuning was not among the approaches of this run.",
+        }
+    }
+
+    /// Its rows of a comparison, or why there are none; for Table 6 also the networks behind its rows. Each with its
+    /// heading, the table's own first.
+    pub(super) fn blocks(self, c: &Comparison) -> Vec<(&'static str, Block)> {
+        let own: Vec<&MethodScore> = c.methods.iter().filter(|m| Self::of(&m.approach) == self).collect();
+        let (shown, behind) = if self == Self::Embeddings { combined_and_behind(c, &own) } else { (own, Vec::new()) };
+        let table = |title: &str, rows: &[&MethodScore]| results_table(c, title, rows, true, auc_cell);
+        let first =
+            if shown.is_empty() { Block::Missing(self.missing().to_owned()) } else { table(self.title(), &shown) };
+        let mut blocks = vec![(self.title(), first)];
+        if !behind.is_empty() {
+            blocks.push((BEHIND, table(BEHIND, &behind)));
+        }
+        blocks
+    }
+}
+
+/// Heading of what the paper does not print.
+const BEHIND: &str = "Behind Table 6: each network by itself";
+/// What bold numbers mean.
+pub(super) const BOLD: &str = "Bold is the highest number of a column within its table. Where intervals overlap, no \
+                               difference is proven.";
+
+/// The rows that combine networks, and the single networks that they combine. With one network there is nothing to
+/// combine, and its rows are the table.
+fn combined_and_behind<'c>(c: &Comparison, rows: &[&'c MethodScore]) -> (Vec<&'c MethodScore>, Vec<&'c MethodScore>) {
+    let combined: Vec<&str> = rows.iter().filter(|m| !is_single(c, m)).map(|m| m.approach.as_str()).collect();
+    rows.iter().copied().partition(|m| !is_single(c, m) || !combined.contains(&m.approach.as_str()))
 }
 
 /// Columns of a table: the paper's labels in its order, then the others, then the mean.
@@ -61,12 +113,13 @@ fn results_table(c: &Comparison, name: &str, rows: &[&MethodScore], with_counts:
         }
         None => Cell::new("Mean"),
     };
+    let apart = rows.iter().any(|m| m.tested_on != rows[0].tested_on);
     let row = |m: &MethodScore| {
         let source = match m.source.as_str() {
             "Average" => "Averaging",
             source => source,
         };
-        let first = Cell::new(source).with(m.tested_on.clone().unwrap_or_default());
+        let first = Cell::new(source).with(m.tested_on.clone().filter(|_| apart).unwrap_or_default());
         let cells = columns.iter().map(|column| fill(c, m, *column, rows));
         [first].into_iter().chain(cells).collect::<Vec<Cell>>()
     };
@@ -121,9 +174,6 @@ fn is_single(c: &Comparison, m: &MethodScore) -> bool {
 
 /// Tables 5, 6 and 7, and the networks behind Table 6.
 pub(super) fn results(c: &Comparison) -> Section {
-    let of = |wanted: PaperTable| -> Vec<&MethodScore> {
-        c.methods.iter().filter(|m| PaperTable::of(&m.approach) == wanted).collect()
-    };
     let mut blocks: Vec<Block> = marks(c).into_iter().map(Block::Mark).collect();
     blocks.push(Block::Text(format!(
         "Area under the ROC curve (AUC) on the test part, with its 95 % interval below it: DeLong\u{2019}s on the logit \
@@ -131,45 +181,10 @@ pub(super) fn results(c: &Comparison) -> Section {
          Split by {}.",
         c.unit
     )));
-    let mut table = |title: &str, rows: Vec<&MethodScore>, without: &str| {
-        blocks.push(Block::Heading(title.to_owned()));
-        blocks.push(if rows.is_empty() {
-            Block::Missing(without.to_owned())
-        } else {
-            results_table(c, title, &rows, true, auc_cell)
-        });
-    };
-    table(
-        "Table 5. Baseline: the networks\u{2019} own outputs, mapped to the local labels",
-        of(PaperTable::Baseline),
-        "Not made: the baseline was not asked for, or the networks have no outputs that map to these labels; the \
-         warnings say which.",
-    );
-    let rows = of(PaperTable::Embeddings);
-    let (single, combined): (Vec<&MethodScore>, Vec<&MethodScore>) = rows.into_iter().partition(|m| is_single(c, m));
-    // With one network there is nothing to combine, and its rows are the table.
-    let lonely: Vec<&MethodScore> =
-        single.iter().copied().filter(|s| combined.iter().all(|m| m.approach != s.approach)).collect();
-    let shown: Vec<&MethodScore> =
-        c.methods.iter().filter(|m| combined.iter().chain(&lonely).any(|s| std::ptr::eq(*s, *m))).collect();
-    table(
-        "Table 6. Stacking, and learners on the embeddings",
-        shown,
-        "Not made: neither stacking nor embeddings were among the approaches of this run.",
-    );
-    let behind: Vec<&MethodScore> =
-        single.into_iter().filter(|s| combined.iter().any(|m| m.approach == s.approach)).collect();
-    if !behind.is_empty() {
-        table("Behind Table 6: each network by itself", behind, "");
+    for (title, block) in PaperTable::ALL.iter().flat_map(|table| table.blocks(c)) {
+        blocks.extend([Block::Heading(title.to_owned()), block]);
     }
-    table(
-        "Table 7. Fine-tuning",
-        of(PaperTable::FineTuning),
-        "Not made: fine-tuning was not among the approaches of this run.",
-    );
-    let bold = "Bold is the highest number of a column within its table. Where intervals overlap, no difference is \
-                proven.";
-    let mut notes = vec![bold.to_owned()];
+    let mut notes = vec![BOLD.to_owned()];
     notes.extend(table::notes(c));
     blocks.push(Block::Notes(notes));
     Section { id: "results", title: "Results: Tables 5, 6 and 7".to_owned(), blocks }

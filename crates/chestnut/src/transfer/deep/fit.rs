@@ -7,8 +7,8 @@ use chestnut_forest::Labels;
 use chestnut_stats::random::Stream;
 use chestnut_stats::roc;
 use chestnut_train::depth::learning;
-use chestnut_train::{Batch, Cpu, Epoch, Learner, Update};
-use chestnut_zoo::{Graph, Weights};
+use chestnut_train::{Batch, Cpu, Epoch, Learner, State, Update};
+use chestnut_zoo::{Graph, Weights, weights};
 use serde::{Deserialize, Serialize};
 
 /// Images that are predicted together.
@@ -25,6 +25,16 @@ pub struct History {
     pub best: usize,
 }
 
+/// Where a run stands after an epoch.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Going {
+    pub(super) history: History,
+    /// Weights and moments now.
+    pub(super) state: State,
+    /// Weights of the best epoch.
+    pub(super) best: Weights,
+}
+
 /// What all runs of one fine-tuning share.
 pub(super) struct Task<'a> {
     pub(super) tail: &'a Graph,
@@ -33,31 +43,44 @@ pub(super) struct Task<'a> {
     pub(super) seed: u64,
 }
 
-/// Trains the tail from `start` and keeps the weights with the best validation AUC (the last ones where there is none).
-///
-/// `tick` is called with the epochs done.
+/// Called after each epoch with the history, the best weights and the learner.
+pub(super) type After<'a> = dyn FnMut(&History, &Weights, &mut Cpu) -> Result<()> + 'a;
+
+/// Trains the tail from `start`, or goes on from where an earlier process was, and keeps the weights with the best
+/// validation AUC (the last ones where there is none).
 pub(super) fn fit(
     task: &Task<'_>,
     start: &Weights,
+    begun: Option<Going>,
     maps: &mut Maps,
     [train, validation]: [&[usize]; 2],
-    tick: &dyn Fn(usize),
+    after: &mut After<'_>,
 ) -> Result<(Cpu, History)> {
     let Task { tail, labels, options, seed } = *task;
     let update = Update { weight_decay: options.weight_decay, ..Update::default() };
     let mut learner = Cpu::new(tail, start, update, &learning(tail, options.depth, options.norms)?)?;
-    let start_auc = mean_auc(&mut learner, maps, labels, validation)?;
-    let mut history = History { start_auc, epochs: Vec::new(), best: 0 };
-    let (mut best, mut kept) = (start_auc, learner.state()?);
-    let steps = train.len().div_ceil(options.batch) * options.epochs;
-    let mut step = 0;
-    for epoch in 1..=options.epochs {
+    // A checkpoint that does not fit the network, which its key rules out, is as good as none.
+    let begun = begun.filter(|g| weights::check(tail, &g.best).is_ok() && learner.restore(&g.state).is_ok());
+    let (mut history, mut kept) = match begun {
+        Some(going) => (going.history, going.best),
+        None => {
+            let start_auc = mean_auc(&mut learner, maps, labels, validation)?;
+            (History { start_auc, epochs: Vec::new(), best: 0 }, learner.state()?.weights)
+        }
+    };
+    let mut best = history.best_auc();
+    let updates = train.len().div_ceil(options.batch);
+    let steps = updates * options.epochs;
+    for epoch in history.epochs.len() + 1..=options.epochs {
+        let waited = history.epochs.len() - history.best;
+        if waited > 0 && waited >= options.patience {
+            break;
+        }
         let mut order = train.to_vec();
         Stream::keyed(seed, "fine-tuning epochs").child(epoch as u64).shuffle(&mut order);
         let (mut loss, mut batches) = (0.0, 0_u32);
-        for rows in order.chunks(options.batch) {
-            let rate = options.rate_at(step, steps);
-            step += 1;
+        for (i, rows) in order.chunks(options.batch).enumerate() {
+            let rate = options.rate_at((epoch - 1) * updates + i, steps);
             let (targets, weights) = targets(labels, rows);
             if weights.iter().all(|&w| w == 0.0) {
                 continue;
@@ -70,17 +93,28 @@ pub(super) fn fit(
         }
         let validation_auc = mean_auc(&mut learner, maps, labels, validation)?;
         history.epochs.push(Epoch { loss: loss / f64::from(batches.max(1)), validation_auc });
-        tick(epoch);
-        if best.is_none() || validation_auc.is_none() || validation_auc > best {
+        if is_better(validation_auc, best) {
             best = validation_auc.or(best);
             history.best = epoch;
-            kept = learner.state()?;
-        } else if epoch - history.best >= options.patience {
-            break;
+            kept = learner.state()?.weights;
         }
+        after(&history, &kept, &mut learner)?;
     }
-    learner.restore(&kept)?;
+    learner.restore(&State { weights: kept, ..State::default() })?;
     Ok((learner, history))
+}
+
+/// Whether an epoch's weights are kept rather than those with the AUC `best`.
+fn is_better(auc: Option<f64>, best: Option<f64>) -> bool {
+    best.is_none() || auc.is_none() || auc > best
+}
+
+impl History {
+    /// The validation AUC that an epoch has to exceed.
+    fn best_auc(&self) -> Option<f64> {
+        let aucs = self.epochs.iter().map(|e| e.validation_auc);
+        aucs.fold(self.start_auc, |best, auc| if is_better(auc, best) { auc.or(best) } else { best })
+    }
 }
 
 /// Probabilities of these images, `[image][label]`.
@@ -119,14 +153,17 @@ fn mean_auc(learner: &mut Cpu, maps: &mut Maps, labels: &Labels, rows: &[usize])
 
 #[cfg(test)]
 mod tests {
+    use super::super::unfinished::Unfinished;
     use super::*;
     use crate::cohort::{BlankRules, LabelSet};
+    use crate::embed::{EmbeddingTable, Network};
+    use crate::error::Error;
     use crate::image::recipe::Recipe;
     use crate::study::{Settings, SplitSettings, Study};
     use chestnut_train::Depth;
+    use chestnut_zoo::Head;
     use chestnut_zoo::graph::{Builder, Op, Padding, Shape, Window};
-    use chestnut_zoo::{Head, weights};
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
     const SHAPE: Shape = Shape { height: 6, width: 6, channels: 16 };
 
@@ -155,9 +192,7 @@ mod tests {
         (values, Labels::new(&labels, 2).expect("whole rows"))
     }
 
-    #[test]
-    fn a_tail_learns_and_the_best_epoch_is_kept() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+    fn study(root: &Path) -> Study {
         let settings = Settings {
             images: PathBuf::new(),
             blank: BlankRules::default(),
@@ -165,9 +200,14 @@ mod tests {
             split: SplitSettings::default(),
             labels: LabelSet::chexpert(),
         };
-        let study = Study { root: folder.path().to_path_buf(), settings };
+        Study { root: root.to_path_buf(), settings }
+    }
+
+    #[test]
+    fn a_tail_learns_and_the_best_epoch_is_kept() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
         let (values, labels) = images(72);
-        let mut maps = Maps::of(&study, SHAPE, &values).expect("a file");
+        let mut maps = Maps::of(&study(folder.path()), SHAPE, &values).expect("a file");
         let one = SHAPE.height * SHAPE.width * SHAPE.channels;
         let both = [&values[7 * one..8 * one], &values[3 * one..4 * one]].concat();
         assert!(maps.read(&[7, 3]).expect("read") == both, "in the order asked for");
@@ -177,7 +217,7 @@ mod tests {
         let options = DeepOptions { epochs: 12, batch: 8, rate: 1e-2, ..DeepOptions::new(Depth::Block) };
         let task = Task { tail: &tail, labels: &labels, options: &options, seed: 0 };
         let parts = [&rows[..48], &rows[48..]];
-        let (mut learner, history) = fit(&task, &start, &mut maps, parts, &|_| ()).expect("trains");
+        let (mut learner, history) = fit(&task, &start, None, &mut maps, parts, &mut |_, _, _| Ok(())).expect("trains");
         let after = mean_auc(&mut learner, &mut maps, &labels, parts[1]).expect("predicts");
         assert!(after > Some(0.9), "{history:?}");
         let kept = history.best.checked_sub(1).map_or(history.start_auc, |i| history.epochs[i].validation_auc);
@@ -190,5 +230,93 @@ mod tests {
         let changed = |name: &str| state.weights[name] != start[name];
         assert!(["norm.gamma", "norm.beta", "norm.moving_mean", "norm.moving_variance"].iter().all(|n| !changed(n)));
         assert!(history.best == 0 || changed("conv.kernel"));
+    }
+
+    #[test]
+    fn a_run_killed_after_each_epoch_ends_in_the_same_bits() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let study = study(folder.path());
+        let (values, labels) = images(48);
+        let mut maps = Maps::of(&study, SHAPE, &values).expect("a file");
+        let (tail, rows) = (tail(), (0..48).collect::<Vec<usize>>());
+        let start = weights::seeded(&tail, 1);
+        let options = DeepOptions { epochs: 7, batch: 7, rate: 1e-2, patience: 3, ..DeepOptions::new(Depth::Block) };
+        let task = Task { tail: &tail, labels: &labels, options: &options, seed: 4 };
+        let parts = [&rows[..32], &rows[32..]];
+        let (mut whole, history) = fit(&task, &start, None, &mut maps, parts, &mut |_, _, _| Ok(())).expect("trains");
+
+        let network = Network::find(Path::new(""), "seeded:vgg16").expect("a formula");
+        let table = EmbeddingTable::default();
+        let kept = |key: &str| Unfinished::new(&study, &network, &options, key, &table);
+        let unfinished = kept("key");
+        let mut kills = 0;
+        let (mut resumed, same) = loop {
+            // Each round is a new process: nothing but the file is left.
+            let begun = unfinished.going(2);
+            assert_eq!(begun.as_ref().map_or(0, |g| g.history.epochs.len()), kills);
+            let found = fit(&task, &start, begun, &mut maps, parts, &mut |history, best, learner| {
+                let going = Going { history: history.clone(), state: learner.state()?, best: best.clone() };
+                unfinished.save(2, going)?;
+                Err(Error::Request("killed".to_owned()))
+            });
+            match found {
+                Ok(found) => break found,
+                Err(e) => assert_eq!(e.to_string(), "killed"),
+            }
+            kills += 1;
+            assert!(kills <= options.epochs, "it never ends");
+        };
+        assert_eq!((kills, &same), (history.epochs.len(), &history), "one epoch a life");
+        assert!(resumed.state().expect("a state").weights == whole.state().expect("a state").weights);
+        let predicted = |learner: &mut Cpu, maps: &mut Maps| predict(learner, maps, &rows).expect("predicts");
+        assert_eq!(predicted(&mut resumed, &mut maps), predicted(&mut whole, &mut maps));
+
+        // What is of another run or request, or damaged, is as good as none.
+        assert!(unfinished.going(1).is_none() && kept("other").going(2).is_none());
+        let more = DeepOptions { batch: 8, ..options.clone() };
+        assert!(Unfinished::new(&study, &network, &more, "key", &table).going(2).is_none());
+        let path = folder.path().join("finetuned/seeded-vgg16-block.unfinished/last.safetensors");
+        let bytes = std::fs::read(&path).expect("read");
+        std::fs::write(&path, &bytes[..bytes.len() - 1]).expect("cut");
+        assert!(unfinished.going(2).is_none());
+
+        // Runs that are done come back with their predictions, the first with its weights.
+        let (predictions, weights) = (vec![0.25, 1.0], whole.state().expect("a state").weights);
+        assert!(unfinished.done(0, 2).is_none() && unfinished.taught().is_none());
+        unfinished.keep(0, &history, &predictions, Some(&weights)).expect("written");
+        let done = unfinished.done(0, 2).expect("kept");
+        assert_eq!((done.history, done.predictions), (history, predictions));
+        assert!(unfinished.taught().expect("kept") == weights);
+        assert!(unfinished.done(0, 3).is_none() && unfinished.done(1, 2).is_none());
+        assert!(kept("other").done(0, 2).is_none() && kept("other").taught().is_none());
+        unfinished.remove().expect("removed");
+        unfinished.remove().expect("it is gone already");
+        assert!(unfinished.done(0, 2).is_none());
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_network_is_begun_anew() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (values, labels) = images(24);
+        let mut maps = Maps::of(&study(folder.path()), SHAPE, &values).expect("a file");
+        let (tail, rows) = (tail(), (0..24).collect::<Vec<usize>>());
+        let start = weights::seeded(&tail, 1);
+        let options = DeepOptions { epochs: 1, batch: 8, ..DeepOptions::new(Depth::Block) };
+        let task = Task { tail: &tail, labels: &labels, options: &options, seed: 0 };
+        let parts = [&rows[..16], &rows[16..]];
+        let epoch = Epoch { loss: 0.1, validation_auc: Some(1.0) };
+        let history = History { start_auc: None, epochs: vec![epoch], best: 1 };
+        let state = State { weights: start.clone(), ..State::default() };
+        let mut run = |begun: Option<Going>| fit(&task, &start, begun, &mut maps, parts, &mut |_, _, _| Ok(()));
+        let (_, anew) = run(None).expect("trains");
+        for going in [
+            Going { history: history.clone(), state: state.clone(), best: Weights::new() },
+            Going { history: history.clone(), state: State::default(), best: start.clone() },
+        ] {
+            assert_eq!(run(Some(going)).expect("trains").1, anew);
+        }
+        let (_, same) =
+            run(Some(Going { history: history.clone(), state, best: start.clone() })).expect("nothing to do");
+        assert_eq!(same, history);
     }
 }

@@ -3,15 +3,16 @@
 //! Starts from the head that is best on frozen features (Kumar et al. 2022: first the head, then the rest), so the
 //! weights that validation chooses are never worse there than the head alone. Batch normalisation keeps its statistics
 //! unless asked. Same split and test part as all other approaches. What it leaves: a network in the study's own model
-//! store (`models/`), and predictions that `compare` puts beside the others.
+//! store (`models/`), and predictions that `compare` puts beside the others. A killed one goes on where it was.
 
 mod fit;
 mod maps;
 mod record;
+mod unfinished;
 
 pub use fit::History;
 pub use maps::MAX_MAP_BYTES;
-pub(crate) use record::{DeepPredictions, load};
+pub(crate) use record::{DeepPredictions, load, parse_record, rows_of};
 pub use record::{Record, depths};
 
 use crate::compare::{Rows, common, label_table, parts_of, patient_folds};
@@ -20,16 +21,18 @@ use crate::error::{Error, Result};
 use crate::study::{StageRecord, Study};
 use chestnut_forest::Labels;
 use chestnut_train::depth::{learning, split, weights_of};
-use chestnut_train::{Depth, Learner, Schedule};
+use chestnut_train::{Cpu, Depth, Learner, Schedule};
 use chestnut_zoo::read::HeadHint;
 use chestnut_zoo::read::safetensors::write_safetensors;
 use chestnut_zoo::store::{self, AddOptions, ModelRecord};
 use chestnut_zoo::{Activation, Architecture, Head, Tensor, Weights};
+use fit::Going;
 use maps::Maps;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use unfinished::Unfinished;
 
 /// Most epochs.
 pub const MAX_EPOCHS: usize = 1_000;
@@ -122,15 +125,19 @@ pub struct Finetuned {
 
 /// Teaches one network of a study; `models` is the store that it comes from.
 ///
-/// `images` is called with (done, total) images, `epochs` with (done, at most) epochs over all runs.
+/// `images` is called with (done, total) images, `epochs` with (done, at most) epochs over all runs. Runs that are done
+/// are kept until the end, and so is a checkpoint of the one that is going on, written after an epoch if the last one is
+/// older than `every`: a killed call that is made again goes on there.
 ///
 /// # Errors
-/// If the network was not embedded yet, an image cannot be read any more, or the loss leaves the finite numbers.
+/// If the network was not embedded yet, an image cannot be read any more, a file cannot be written, or the loss leaves the
+/// finite numbers.
 pub fn finetune(
     study: &Study,
     models: &Path,
     network: &Network,
     options: &DeepOptions,
+    every: Duration,
     images: &dyn Fn(usize, usize),
     epochs: &dyn Fn(usize, usize),
 ) -> Result<Finetuned> {
@@ -160,25 +167,47 @@ pub fn finetune(
         let folds = patient_folds(&cohort.items(), &development, settings)?;
         runs.extend(folds.iter().map(|fold| rows.without(fold)));
     }
+    let parts = [&rows.train[..], &rows.validation[..], &rows.predict[..]];
+    let key = record::key(study, network, &cohort, parts, &names, &labels);
+    let unfinished = Unfinished::new(study, network, options, &key, table);
+    let mut saved = Instant::now();
     let mut fits = Vec::new();
     let mut predictions = BTreeMap::new();
     let mut taught = Weights::new();
     let total = runs.len() * options.epochs;
     for (i, run) in runs.iter().enumerate() {
-        let parts = [&run.train[..], &run.validation[..]];
-        let mut begin = weights_of(&cut.tail, &pretrained);
-        begin.extend(head_weights(table, &labels, parts, settings.seed)?);
-        let done = i * options.epochs;
-        let tick = |epoch: usize| epochs(done + epoch, total);
-        let task = fit::Task { tail: &cut.tail, labels: &labels, options, seed: settings.seed };
-        let (mut learner, history) = fit::fit(&task, &begin, &mut maps, parts, &tick)?;
-        epochs(done + options.epochs, total);
-        let found = fit::predict(&mut learner, &mut maps, &run.predict)?;
+        let mut first = if i == 0 { unfinished.taught() } else { None };
+        let done = unfinished.done(i, run.predict.len() * labels.outputs()).filter(|_| i > 0 || first.is_some());
+        let (history, found) = match done {
+            Some(done) => (done.history, done.predictions),
+            None => {
+                let parts = [&run.train[..], &run.validation[..]];
+                let mut begin = weights_of(&cut.tail, &pretrained);
+                begin.extend(head_weights(table, &labels, parts, settings.seed)?);
+                let task = fit::Task { tail: &cut.tail, labels: &labels, options, seed: settings.seed };
+                let mut after = |history: &History, best: &Weights, learner: &mut Cpu| -> Result<()> {
+                    epochs(i * options.epochs + history.epochs.len(), total);
+                    if saved.elapsed() >= every {
+                        let going = Going { history: history.clone(), state: learner.state()?, best: best.clone() };
+                        unfinished.save(i, going)?;
+                        saved = Instant::now();
+                    }
+                    Ok(())
+                };
+                let begun = unfinished.going(i);
+                let (mut learner, history) = fit::fit(&task, &begin, begun, &mut maps, parts, &mut after)?;
+                let found = fit::predict(&mut learner, &mut maps, &run.predict)?;
+                first = if i == 0 { Some(learner.state()?.weights) } else { None };
+                unfinished.keep(i, &history, &found, first.as_ref())?;
+                (history, found)
+            }
+        };
+        epochs((i + 1) * options.epochs, total);
         for (&row, values) in run.predict.iter().zip(found.chunks(labels.outputs())) {
             predictions.insert(cohort.images[row].id.clone(), values.to_vec());
         }
-        if i == 0 {
-            taught = learner.state()?.weights;
+        if let Some(weights) = first {
+            taught = weights;
         }
         fits.push(history);
     }
@@ -196,12 +225,11 @@ pub fn finetune(
     }
     let note = taught_on(&crate::predict::store::cohort_hash(&cohort));
     let model = save(study, network, architecture, options.depth, &taught, &names, note)?;
-    let parts = [&rows.train[..], &rows.validation[..], &rows.predict[..]];
     let record = Record {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         network: network.name.clone(),
         options: options.clone(),
-        key: record::key(study, network, &cohort, parts, &names, &labels),
+        key,
         labels: names,
         fits: fits.clone(),
         predictions,
@@ -215,6 +243,8 @@ pub fn finetune(
     ]);
     let stage = format!("finetune {} {}", network.name, options.depth.name());
     study.record(&stage, StageRecord { seconds: start.elapsed().as_secs_f64(), facts })?;
+    // Last: a kill before this costs nothing but what is written here.
+    unfinished.remove()?;
     Ok(Finetuned { model, fits, parameters })
 }
 

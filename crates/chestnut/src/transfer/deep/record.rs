@@ -4,15 +4,19 @@
 use super::DeepOptions;
 use super::fit::History;
 use crate::cohort::Cohort;
+use crate::cohort::stored::quote;
 use crate::embed::Network;
 use crate::error::{Error, Result};
 use crate::image::recipe::Recipe;
-use crate::study::{Study, read_text};
+use crate::study::{Study, read_kept};
 use chestnut_forest::Labels;
 use chestnut_train::Depth;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+
+/// Largest record that is read back: those of 115,000 images with 14 labels take 40 MB.
+const MAX_RECORD_BYTES: u64 = 256 << 20;
 
 /// `finetuned/<network>-<depth>.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,22 +103,80 @@ pub(crate) fn load(
                 return Err(Error::StageMissing { study: study.root.clone(), what: name, command });
             }
             let fault = |problem: String| Error::File { path: path.clone(), problem };
-            let record: Record = serde_json::from_str(&read_text(&path)?).map_err(|e| fault(e.to_string()))?;
+            let again = |problem: String| fault(format!("{problem}; run `{command}` again"));
+            let record = parse_record(&read_kept(&path, MAX_RECORD_BYTES)?).map_err(again)?;
             if record.key != key(study, network, cohort, parts, names, labels) {
-                let problem = "was made from other weights, images, labels or another split";
-                return Err(fault(format!("{problem}; run `{command}` again")));
+                return Err(again("was made from other weights, images, labels or another split".to_owned()));
             }
-            let mut rows = BTreeMap::new();
-            for (id, probabilities) in record.predictions {
-                let row = cohort.images.binary_search_by(|i| i.id.as_str().cmp(&id));
-                let fits = probabilities.len() == names.len() && probabilities.iter().all(|p| (0.0..=1.0).contains(p));
-                match row {
-                    Ok(row) if fits => rows.insert(row, probabilities),
-                    _ => return Err(fault(format!("does not fit the cohort at {id}; run `{command}` again"))),
-                };
-            }
+            let rows = rows_of(record, cohort, names.len()).map_err(again)?;
             all.insert((network.name.clone(), depth), rows);
         }
     }
     Ok(all)
+}
+
+/// The record in a text.
+pub(crate) fn parse_record(text: &str) -> std::result::Result<Record, String> {
+    serde_json::from_str(text).map_err(|e| format!("cannot be understood ({e})"))
+}
+
+/// The record's predictions by row of the cohort.
+pub(crate) fn rows_of(
+    record: Record,
+    cohort: &Cohort,
+    labels: usize,
+) -> std::result::Result<BTreeMap<usize, Vec<f64>>, String> {
+    let mut rows = BTreeMap::new();
+    for (id, probabilities) in record.predictions {
+        let row = cohort.images.binary_search_by(|i| i.id.as_str().cmp(&id));
+        let fits = probabilities.len() == labels && probabilities.iter().all(|p| (0.0..=1.0).contains(p));
+        match row {
+            Ok(row) if fits => rows.insert(row, probabilities),
+            _ => return Err(format!("does not fit the cohort at {}", quote(&id))),
+        };
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cohort::tests::image;
+    use chestnut_train::Epoch;
+
+    fn record() -> Record {
+        let epoch = Epoch { loss: 0.5, validation_auc: None };
+        Record {
+            version: "0".to_owned(),
+            network: "seeded:vgg16".to_owned(),
+            options: DeepOptions::new(Depth::Block),
+            key: "k".to_owned(),
+            labels: vec!["A".to_owned(), "B".to_owned()],
+            fits: vec![History { start_auc: Some(0.5), epochs: vec![epoch], best: 0 }],
+            predictions: BTreeMap::from([("b.png".to_owned(), vec![0.0, 1.0])]),
+        }
+    }
+
+    #[test]
+    fn a_record_comes_back_and_a_damaged_one_is_refused() {
+        let images = ["a.png", "b.png"].map(|id| image(id, id, "+-")).to_vec();
+        let label_names = vec!["A".to_owned(), "B".to_owned()];
+        let cohort = Cohort { label_names, images, rejects: Vec::new(), warnings: Vec::new() };
+        let text = serde_json::to_string(&record()).expect("JSON");
+        let read = parse_record(&text).expect("read");
+        assert_eq!(read, record());
+        assert_eq!(rows_of(read, &cohort, 2), Ok(BTreeMap::from([(1, vec![0.0, 1.0])])));
+        for cut in 0..text.len() {
+            assert!(parse_record(&text[..cut]).is_err(), "{}", &text[..cut]);
+        }
+        for (from, to) in [("b.png", "c.png"), ("[0.0,1.0]", "[0.0]"), ("[0.0,1.0]", "[0.0,1.5]"), ("[0.0,1.0]", "[]")]
+        {
+            let bad = text.replace(from, to);
+            assert_ne!(bad, text);
+            assert!(parse_record(&bad).and_then(|r| rows_of(r, &cohort, 2)).is_err(), "{bad}");
+        }
+        // The name stands in a message, which must not steer a terminal.
+        let bad = parse_record(&text.replace("b.png", "\\u001b[2J")).expect("read");
+        assert!(!rows_of(bad, &cohort, 2).expect_err("unknown").contains('\u{1b}'));
+    }
 }

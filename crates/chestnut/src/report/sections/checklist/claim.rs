@@ -82,7 +82,7 @@ fn model(k: &Known) -> Vec<Item> {
     vec![
         Item("19", "How data were assigned to parts", Is(k.split.clone())),
         Item("20", "Level at which parts are apart", Is(k.split.clone())),
-        Item("21", "Intended sample size", Partly(k.parts.clone(), "how the size was decided")),
+        Item("21", "Intended size of the test part", Partly(k.parts.clone(), "how the size was decided")),
         Item("22", "The model", Is(format!("{} {}", k.technology, k.settings))),
         Item("23", "Software", Is(k.version.clone())),
         Item("24", "Starting values", Is(start)),
@@ -110,10 +110,18 @@ fn evaluation(k: &Known) -> Vec<Item> {
         Item(
             "31",
             "Explainability",
-            Partly(
-                "Heat maps are made by the explain command, not in this report.".to_owned(),
-                "whether they were used",
-            ),
+            if k.explained {
+                Partly(
+                    "Heat maps of two models, said for each which one it explains: section What the models looked at."
+                        .to_owned(),
+                    "who judged them, and how",
+                )
+            } else {
+                Partly(
+                    "Nothing was explained for this report.".to_owned(),
+                    "what was used elsewhere, or that nothing was",
+                )
+            },
         ),
         Item("32", "Internal data", Is(format!("Test part of the same cohort. {}", k.split))),
         Item(
@@ -121,7 +129,7 @@ fn evaluation(k: &Known) -> Vec<Item> {
             "External data",
             Partly("None in this report.".to_owned(), "external tests, or that there were none"),
         ),
-        Item("34", "Registration", Blank("registry and number, or that there is none")),
+        Item("34", "Registration of a clinical trial", Blank("registry and number, or that there is none")),
     ]
 }
 
@@ -134,10 +142,10 @@ fn results(k: &Known) -> Vec<Item> {
         Item("35", "Included and excluded", Partly(k.flow.clone(), "those excluded before the files were gathered")),
         Item("36", "Characteristics of each part", people),
         Item("37", "Performance with uncertainty", k.if_detailed(k.finding.clone())),
-        Item("38", "Estimates and their precision", k.if_detailed(format!("{} {}", k.events, k.metrics))),
+        Item("38", "Diagnostic performance and its precision", k.if_detailed(format!("{} {}", k.events, k.metrics))),
         Item(
             "39",
-            "Failures",
+            "Failures: a look at incorrect results",
             Partly(
                 "Every probability of the test part is in predictions.csv.".to_owned(),
                 "a look at images that were called wrongly",

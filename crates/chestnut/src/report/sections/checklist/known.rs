@@ -44,6 +44,8 @@ pub(in crate::report::sections) struct Known {
     pub(in crate::report::sections) robustness: String,
     /// Whether patients are named by pseudonyms, if known.
     pub(in crate::report::sections) pseudonyms: Option<bool>,
+    /// Whether `explain` has left anything for the report.
+    pub(in crate::report::sections) explained: bool,
     /// Whether intervals, thresholds, calibration and groups were worked out.
     pub(in crate::report::sections) detailed: bool,
     /// Whether all weights were trained, none made by a formula.
@@ -120,6 +122,7 @@ impl Known {
             },
             robustness: robustness(c),
             pseudonyms: facts.pseudonyms,
+            explained: matches!(&facts.explained, Ok(Some(_))),
             detailed: !c.details.is_empty(),
             trained: c.networks.iter().all(|n| !finding::is_seeded(&n.weights)),
         }

@@ -84,7 +84,10 @@ fn analysis(k: &Known) -> Vec<Item> {
         Item(
             "15",
             "Output of the model",
-            k.if_detailed(format!("One probability per label and image. {}", k.calibration)),
+            k.if_detailed(format!(
+                "One probability per label and image; yes or no at two thresholds, chosen on out-of-fold predictions. {}",
+                k.calibration
+            )),
         ),
         Item(
             "16",
