@@ -1,6 +1,8 @@
 //! The `chestnut` command: arguments to library calls to files and terminal. No science lives here.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the program that talks")]
+// First, so that its macros are known to the others.
+#[macro_use]
+mod output;
 
 mod args;
 mod commands;
@@ -29,12 +31,12 @@ fn main() -> ExitCode {
             return code;
         }
     };
-    match run(cli.command) {
+    let ended = run(cli.command).and_then(|outcome| output::finish().map(|()| outcome));
+    match ended {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,
         Ok(Outcome::SomeRefused) => ExitCode::from(2),
-        Err(e) if is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("chestnut: {}", said_once(&e));
+            remark!("chestnut: {}", said_once(&e));
             ExitCode::from(1)
         }
     }
@@ -52,7 +54,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Phantom(a) => commands::phantom::run(&a),
         Command::Pretrain(a) => commands::pretrain::run(&a),
         Command::Explain(a) => commands::explain::run(&a),
-        Command::Pixels(a) => commands::explain_pixels::run(&a.file, a.output.as_deref()),
+        Command::Pixels(a) => commands::pixels::run(&a.file, a.output.as_deref()),
         Command::Doctor(a) => commands::doctor::run(&a),
         Command::Models(a) => commands::models::run(&a),
         Command::Bench(a) => commands::bench::run(&a),
@@ -69,9 +71,4 @@ fn said_once(e: &anyhow::Error) -> String {
         }
     }
     text
-}
-
-/// `chestnut compare | head` is no failure.
-fn is_broken_pipe(e: &anyhow::Error) -> bool {
-    e.chain().any(|c| c.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
 }

@@ -42,14 +42,14 @@ impl Progress {
             *last = Instant::now();
             let rate = done as f64 / self.start.elapsed().as_secs_f64();
             let left = (total - done.min(total)) as f64 / rate;
-            eprintln!("{}: {done} of {total}, {rate:.1}/s, {left:.0} s left", self.name);
+            remark!("{}: {done} of {total}, {rate:.1}/s, {left:.0} s left", self.name);
         }
     }
 
     /// Removes the bar and says how long it took.
     pub(crate) fn finish(&self, what: &str) {
         self.bar.finish_and_clear();
-        eprintln!("{}: {what} in {:.1} s", self.name, self.start.elapsed().as_secs_f64());
+        remark!("{}: {what} in {:.1} s", self.name, self.start.elapsed().as_secs_f64());
     }
 
     /// Seconds since the start.

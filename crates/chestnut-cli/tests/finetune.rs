@@ -58,22 +58,63 @@ fn last_blocks_are_taught_compared_and_refused_where_they_would_leak() {
     assert!(!s.path("study/finetuned/seeded-densenet121-block.unfinished").exists(), "what was kept to go on is gone");
 
     s.chestnut(&[&block[..], &["--repeats", "2"]].concat()).fails_saying(&["first split"]);
+    let repeated = s.chestnut(&["compare", "study", "--repeats", "2", "--quick"]).ends(0);
+    repeated.says(&["what finetune taught is left out", "--repeats"]);
     let settings = s.text("study/study.toml");
     s.write("study/study.toml", settings.replacen("seed = 0", "seed = 1", 1).as_bytes());
     s.chestnut(&["compare", "study"]).fails_saying(&["another split", "chestnut finetune"]);
+
+    // Taught here is taught here: from a copy under another name, and with a film less.
+    let weights = "study/models/seeded-densenet121-block/weights.safetensors";
+    s.chestnut(&["models", "add", weights, "--name", "again"]).ends(0).says(&["taught on"]);
+    let lines = s.label_lines();
+    s.write("fewer.csv", lines[..lines.len() - 1].join("\n").as_bytes());
+    s.ingest("fewer.csv", "study").ends(2);
+    s.chestnut(&["embed", "study", "--net", "again"]).ends(0).says(&["39 images"]);
+    for command in ["compare", "tune", "explain", "finetune"] {
+        let run = s.chestnut(&[command, "study", "--net", "again"]);
+        run.fails_saying(&["network again", "was taught by finetune on", "of this study's 39 images", "--net"]);
+    }
 }
 
 #[test]
 fn several_looks_are_part_of_what_a_shard_is() {
     let s = Scratch::with_study();
     let plain = files(&s.path(&format!("study/{NET_FOLDER}")));
+    let teach = ["finetune", "study", "--net", NET, "--depth", "head", "--epochs", "1", "--quick"];
+    s.chestnut(&teach).ends(0);
     s.chestnut(&["embed", "study", "--net", NET, "--tta", "five"]).ends(0).says(&["12 images,"]);
     assert!(files(&s.path(&format!("study/{NET_FOLDER}"))) != plain);
     s.chestnut(&["embed", "study", "--net", NET, "--tta", "five"]).ends(0).says(&["12 kept from before"]);
     let warnings = s.compare_json("study")["warnings"].to_string();
-    assert!(warnings.contains("means over five looks"), "{warnings}");
+    for said in ["means over five looks", "Fine-tuning, head is left out", "run embed without --tta"] {
+        assert!(warnings.contains(said), "{warnings}");
+    }
+    // What was taught by one look does not stand beside several, and several teach nothing.
+    let taught = ["compare", "study", "--approach", "finetuned-head", "--quick", "--json"];
+    for command in [&teach[..], &taught] {
+        s.chestnut(command).fails_saying(&["made with --tta", "run embed without --tta"]);
+    }
     s.chestnut(&["embed", "study", "--net", NET]).ends(0).says(&["12 images,"]);
     assert!(files(&s.path(&format!("study/{NET_FOLDER}"))) == plain);
+    s.chestnut(&taught).ends(0).says(&["Fine-tuning, head"]);
+}
+
+/// Teaching again would not mend that.
+#[test]
+fn an_image_that_another_network_lacks_is_named() {
+    let s = Scratch::with_study();
+    s.chestnut(&["finetune", "study", "--net", NET, "--depth", "head", "--epochs", "1", "--quick"]).ends(0);
+    std::fs::remove_file(s.path("phantom/images/A0-00003.png")).expect("removed");
+    let other = format!("{NET}+chexpert");
+    s.chestnut(&["embed", "study", "--net", &other]).ends(2).says(&["11 images"]);
+    let compare = ["compare", "study", "--quick", "--approach", "embeddings,finetuned-head", "--net"];
+    let both = format!("{NET},{other}");
+    let run = s.chestnut(&[&compare[..], &[both.as_str()]].concat());
+    run.fails_saying(&["lacks 1 of them (A0-00003.png)", "compare with --net seeded:densenet121 alone"]);
+    s.chestnut(&[&compare[..], &[NET]].concat()).ends(0);
+    let run = s.chestnut(&["compare", "study", "--quick"]).ends(2);
+    run.says(&["Fine-tuning, head is left out", "--net seeded:densenet121+chexpert --depth head"]);
 }
 
 #[test]

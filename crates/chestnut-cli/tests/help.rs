@@ -102,12 +102,14 @@ fn wrong_arguments_are_named_and_end_with_1() {
 #[test]
 fn requests_that_make_no_sense_say_what_would() {
     let s = Scratch::new();
-    let cases: [(&[&str], &[&str]); 5] = [
+    let cases: [(&[&str], &[&str]); 7] = [
         (&["phantom", "-n", "0", "-o", "p"], &["1 to", "-n"]),
         (&["phantom", "-n", "2", "--size", "3", "-o", "p"], &["size", "64 to"]),
         (&["phantom", "-n", "2", "--hospital", "Z", "-o", "p"], &["'Z'", "A or B"]),
         (&["phantom", "-n", "2", "--shortcut", "Nodule", "-o", "p"], &["'Nodule'", "Cardiac"]),
         (&["bench", "--batch", "0"], &["--batch", "1 to 1024"]),
+        (&["bench", "--size", "16"], &["--size", "32 to 2048"]),
+        (&["bench", "--size", "1000000"], &["--size", "32 to 2048"]),
     ];
     for (args, said) in cases {
         s.chestnut(args).fails_saying(said);

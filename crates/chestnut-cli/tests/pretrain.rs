@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::Scratch;
+use common::{Scratch, with_cell};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -109,6 +109,10 @@ fn what_was_learned_under_a_parent_is_recorded_and_embedded() {
     s.write(record, &text.as_bytes()[..at]);
     let again = s.chestnut(&["embed", "study", "--net", "tree"]).ends(0).says(&["12 images"]);
     assert!(!again.text().contains("kept from before"), "{again}");
+    // What taught the network that another starts from is still in the weights.
+    s.write(record, format!("taught_on = [\"0123456789abcdef\"]\n{}", &text[..at]).as_bytes());
+    run(&["--freeze", "backbone", "-o", "heir", "--init", "tree", "--name", "heir"]).ends(0);
+    s.chestnut(&["models", "show", "heir"]).ends(0).says(&["taught on        1 films"]);
     run(&["-o", "other", "--positive-weights"]).ends(1).says(&["--balanced", "--positive-weights"]);
     run(&["-o", "tree", "--freeze", "backbone"]).ends(1).says(&["was made with policies"]);
 }
@@ -137,11 +141,38 @@ fn bad_input_is_named() {
     );
     run("b", "range.csv", &[]).fails_saying(&["range.csv row 14", "Lung is \"7\""]);
     run("b", "phantom/labels.csv", &["--freeze-nothing"]).ends(1);
+    for without_name in [&["--half"][..], &["--replace"], &["--licence", "CC0"]] {
+        run("b", "phantom/labels.csv", without_name).ends(1).says(&["--name"]);
+    }
+    // A name that is taken, though by a damaged network, is found out before the training.
+    std::fs::create_dir_all(s.path("models/broken")).expect("made");
+    s.write("models/broken/model.toml", b"architecture =");
+    let taken = run("d", "phantom/labels.csv", &["--name", "broken"]);
+    taken.fails_saying(&["broken is already in the store", "--replace"]);
+    assert!(!s.path("d").exists());
     run("b", "phantom/labels.csv", &["--patient-column", "mrn"]).fails_saying(&["no column mrn", "patient_id"]);
 
+    s.ingest("phantom/labels.csv", "study").ends(0);
+    run("d", "phantom/labels.csv", &["--exclude-study", "study"]).fails_saying(&["no image is left to train on"]);
+    run("d", "phantom/labels.csv", &["--exclude-study", "phantom"]).fails_saying(&["--exclude-study", "study.toml"]);
+
+    // What an earlier start missed is there now.
+    std::fs::create_dir(s.path("c")).expect("made");
+    s.write("c/missing.csv", b"image,reason\nold.png,there is no such file\n");
     run("c", "phantom/labels.csv", &["--net", "densenet121"]).ends(0);
+    assert!(!s.has("c/missing.csv"));
     run("c", "phantom/labels.csv", &["--net", "vgg16"]).fails_saying(&["last.safetensors", "network \"densenet121\""]);
     run("c", "phantom/labels.csv", &["--seed", "1"]).fails_saying(&["seed 0, asked is 1"]);
+    // What was learned from the old label, or by the old patient, is not what was asked for.
+    let lines = s.label_lines();
+    let lung = lines[0].split(',').position(|c| c == "Lung").expect("a column");
+    let opposite = if lines[1].split(',').nth(lung) == Some("1") { "0" } else { "1" };
+    for (name, column, value) in [("cell.csv", lung, opposite), ("patient.csv", 1, "somebody")] {
+        let mut lines = lines.clone();
+        lines[1] = with_cell(&lines[1], column, value);
+        s.write(name, lines.join("\n").as_bytes());
+        run("c", name, &[]).fails_saying(&["last.safetensors", "another table"]);
+    }
     let cut = s.read("c/last.safetensors");
     s.write("c/last.safetensors", &cut[..cut.len() / 2]);
     run("c", "phantom/labels.csv", &["--net", "densenet121"]).fails_saying(&["last.safetensors"]);

@@ -8,7 +8,7 @@ use crate::forest::{ForestError, check};
 use crate::params::{ClassWeight, Criterion, Learner, MaxFeatures, Params};
 use crate::table::{Features, Labels};
 use crate::tree::{Ground, Sorted};
-use chestnut_stats::roc;
+use chestnut_stats::{mean, roc};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -331,11 +331,6 @@ pub fn rank(grid: &Grid, seed: u64, scores: &[Vec<FoldScores>]) -> Vec<GridRow> 
         b.mean.total_cmp(&a.mean).then_with(|| simple(&a.params).cmp(&simple(&b.params)))
     });
     rows
-}
-
-pub(crate) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let (sum, count) = values.fold((0.0, 0), |(s, n), v| (s + v, n + 1));
-    (count > 0).then(|| sum / f64::from(count))
 }
 
 /// Evaluates a whole grid over `folds`, best setting first.

@@ -7,9 +7,11 @@
 //! Embeddings are wide and cohorts small, so the solver (in `linear_solver.rs`) works in the row space where that is
 //! smaller. The paper has no linear head; it is here because it is the field's usual yardstick for embeddings.
 
-use crate::grid::{Fold, label_aucs, mean};
-use crate::linear_solver::{Design, expit};
+use crate::grid::{Fold, label_aucs};
+use crate::linear_solver::Design;
 use crate::table::{Features, Labels, TableError};
+use chestnut_stats::logistic::expit;
+use chestnut_stats::mean;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

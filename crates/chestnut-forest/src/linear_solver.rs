@@ -7,6 +7,7 @@
 //! L-BFGS: Liu and Nocedal 1989; backtracking suffices because the objective is strongly convex.
 
 use crate::table::Features;
+use chestnut_stats::logistic::{cross_entropy, expit};
 use rayon::prelude::*;
 use std::collections::VecDeque;
 
@@ -18,16 +19,6 @@ const MAX_STEPS: usize = 5_000;
 const MAX_HALVINGS: usize = 60;
 /// Part of the largest squared row below which the rest of a row is taken as zero.
 const RANK_TOLERANCE: f64 = 1e-12;
-
-/// 1 / (1 + exp(-x)) without overflow.
-pub(crate) fn expit(x: f64) -> f64 {
-    if x >= 0.0 {
-        1.0 / (1.0 + (-x).exp())
-    } else {
-        let e = x.exp();
-        e / (1.0 + e)
-    }
-}
 
 /// Standardised training rows in the coordinates of the solver.
 pub(crate) struct Design {
@@ -100,7 +91,7 @@ impl Design {
         for &(r, y) in rows {
             let row = self.row(r);
             let eta = dot(row, v) + b;
-            sum += eta.max(0.0) + (-eta.abs()).exp().ln_1p() - y * eta;
+            sum += cross_entropy(eta, y);
             let rest = expit(eta) - y;
             slope.iter_mut().zip(row).for_each(|(g, x)| *g += rest * x);
             last[0] += rest;

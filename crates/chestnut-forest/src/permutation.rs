@@ -5,9 +5,10 @@
 //! are summed again, in the order of growth, so an untouched row keeps its very bits and no false ties are broken.
 
 use crate::forest::{Forest, ForestError};
-use crate::grid::{label_aucs, mean};
+use crate::grid::label_aucs;
 use crate::table::{Features, Labels, TableError};
 use crate::tree::Tree;
+use chestnut_stats::mean;
 use chestnut_stats::random::Stream;
 use rayon::prelude::*;
 

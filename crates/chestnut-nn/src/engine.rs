@@ -1,7 +1,6 @@
 //! A network ready to run: compile once, then images in, taps out.
 
 use crate::execute::{self, Context};
-use crate::kernels::elementwise::{self, Affine, PoolJob};
 use crate::layout::Layout;
 use crate::memory::{Aligned, Span};
 use crate::plan::{self, Plan, PlanError, Work, blocks};
@@ -10,7 +9,6 @@ use crate::precision::Precision;
 use crate::simd::{Isa, LANES};
 use chestnut_zoo::graph::{Graph, InputTooSmall, NodeId, Shape};
 use chestnut_zoo::{Activation, Weights};
-use std::ptr::null;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -161,7 +159,13 @@ impl Engine {
         Ok(taps)
     }
 
-    /// Bytes of working memory beside the weights.
+    /// Bytes of the weights as they are packed: Winograd's are four times as many as the network has.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        4 * self.plan.steps.iter().map(plan::Step::weights).sum::<usize>()
+    }
+
+    /// Bytes of working memory beside the weights, for the largest batch so far; 0 before the first.
     #[must_use]
     pub fn working_bytes(&self) -> usize {
         4 * (self.arena.len() + self.scratch.iter().map(Aligned::len).sum::<usize>())
@@ -190,80 +194,24 @@ impl Engine {
         let batch = layout.batch;
         for (i, step) in self.plan.steps.iter().enumerate() {
             let start = Instant::now();
-            let output = value(step.output);
-            let so = layout.shapes[step.output];
+            let (output, so) = (value(step.output), layout.shapes[step.output]);
+            let shared = arena.part(layout.shared[i].start, layout.shared[i].len);
+            let mut cx = Context { isa: self.isa, batch, pool: &mut self.pool, scratch: &scratch, shared };
             match &step.work {
                 Work::Convolution(c) => {
-                    let shared = arena.part(layout.shared[i].start, layout.shared[i].len);
-                    let mut cx = Context { isa: self.isa, batch, pool: &mut self.pool, scratch: &scratch, shared };
                     let shapes = (layout.shapes[c.input], so);
                     execute::convolution(&mut cx, c, images, value(c.input), shapes, output, c.residual.map(value));
                 }
                 Work::Pool { input, window, maximum, addend } => {
-                    let si = layout.shapes[*input];
-                    let (from, addend) = (value(*input), addend.map(value));
-                    let (inside, outside) = (si.height * si.width * LANES, so.height * so.width * LANES);
-                    let border = |length, side: usize| {
-                        window.padding.resolve(length, window.size[side], window.stride).map_or(0, |r| r.0)
-                    };
-                    let isa = self.isa;
-                    self.pool.run(blocks(so.channels) * batch, &|_, plane| {
-                        let job = PoolJob {
-                            input: from.part(plane * inside, inside).read(),
-                            height: si.height,
-                            width: si.width,
-                            output: output.part(plane * outside, outside).write(),
-                            out_height: so.height,
-                            out_width: so.width,
-                            size: window.size,
-                            stride: window.stride,
-                            border: [border(si.height, 0), border(si.width, 1)],
-                            maximum: *maximum,
-                            addend: addend.map_or(null(), |a| a.part(plane * outside, outside).read()),
-                        };
-                        // SAFETY: `part` checked both sides; each item has a plane of its own.
-                        unsafe { elementwise::pool(isa, &job) };
-                    });
+                    let shapes = (layout.shapes[*input], so);
+                    execute::pool(&mut cx, window, *maximum, value(*input), shapes, output, addend.map(value));
                 }
                 Work::Affine { input, scale, shift, addend, relu } => {
-                    let (from, addend) = (value(*input), addend.map(|(id, factor)| (value(id), factor)));
-                    let pixels = so.height * so.width;
-                    let isa = self.isa;
-                    self.pool.run(blocks(so.channels) * batch, &|_, plane| {
-                        let (at, len, block) = (plane * pixels * LANES, pixels * LANES, plane / batch);
-                        let vector = |v: &Option<Aligned>| {
-                            v.as_ref().map_or(null(), |v| v.as_slice()[block * LANES..][..LANES].as_ptr())
-                        };
-                        let job = Affine {
-                            input: from.part(at, len).read(),
-                            output: output.part(at, len).write(),
-                            pixels,
-                            scale: vector(scale),
-                            shift: vector(shift),
-                            addend: addend.map_or(null(), |(a, _)| a.part(at, len).read()),
-                            factor: addend.map_or(1.0, |a| a.1),
-                            relu: *relu,
-                        };
-                        // SAFETY: as above.
-                        unsafe { elementwise::affine(isa, &job) };
-                    });
+                    let constants = [scale.as_ref(), shift.as_ref()];
+                    let addend = addend.map(|(id, factor)| (value(id), factor));
+                    execute::affine(&mut cx, constants, *relu, value(*input), so, output, addend);
                 }
-                Work::Mean { input } => {
-                    let si = layout.shapes[*input];
-                    let (from, pixels) = (value(*input), si.height * si.width);
-                    for plane in 0..blocks(so.channels) * batch {
-                        let to = output.part(plane * LANES, LANES).write();
-                        // SAFETY: `part` checked both sides; only this thread runs.
-                        unsafe {
-                            elementwise::mean(
-                                self.isa,
-                                from.part(plane * pixels * LANES, pixels * LANES).read(),
-                                pixels,
-                                to,
-                            )
-                        };
-                    }
-                }
+                Work::Mean { input } => execute::mean(&cx, value(*input), layout.shapes[*input], output),
                 Work::Dense { input, kernel, bias, activation } => {
                     // SAFETY: only this thread runs, and input and output are values that live at the same time.
                     let (x, y) = unsafe { (value(*input).slice(), output.slice_mut()) };

@@ -5,13 +5,13 @@
 //! (`pool`, `execute`) through kernels written once for all instruction sets (`kernels`, `simd`).
 //!
 //! One pass gives three taps per image: embedding, head output and last feature map. Results are the same bits for
-//! every number of threads and every batch. [`training`] holds the products and passes by which `chestnut-train` teaches.
+//! every number of threads and every batch. Products may be in bf16 ([`Precision`]). [`training`] holds the products and passes by which `chestnut-train` teaches.
 //!
 //! | instruction set | vector | tested on |
 //! |---|---|---|
 //! | AVX-512 | 16 floats | every test, where the processor has it |
 //! | AVX2 + FMA | 2 x 8 | every test, where the processor has it |
-//! | NEON | 4 x 4 | nowhere yet: written by the same pattern, never compiled on Arm |
+//! | NEON | 4 x 4 | unit tests and `tests/engine.rs`, once, under QEMU; never on an Arm processor |
 //! | portable | array of 16 | every test; the one the others are compared with |
 //!
 //! All `unsafe` code of the project is in this crate: kernels work on raw pointers, and every pointer is taken through

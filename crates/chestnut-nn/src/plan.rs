@@ -67,8 +67,7 @@ pub(crate) enum Algorithm {
 /// Which algorithm serves which convolution. With bf16, the first two multiply pairs; Winograd stays in f32 (its
 /// transformed values would lose too much, and a quarter of the multiplications beats half of them), and so does the image.
 ///
-///  Measured on AVX-512 (docs/performance.md): Winograd wins from 16 input
-/// channels on, whatever the image's size.
+/// Measured on AVX-512 (docs/performance.md): Winograd wins from 16 input channels on, whatever the image's size.
 fn choose(window: &Window, inputs: usize, from_image: bool, allow_winograd: bool) -> Algorithm {
     match window {
         _ if from_image => Algorithm::Image,
@@ -152,6 +151,23 @@ impl Step {
             Work::Pool { input, addend, .. } => std::iter::once(*input).chain(*addend).collect(),
             Work::Affine { input, addend, .. } => std::iter::once(*input).chain(addend.map(|a| a.0)).collect(),
             Work::Mean { input } | Work::Dense { input, .. } => vec![*input],
+        }
+    }
+
+    /// Floats of weights, as packed.
+    pub(crate) fn weights(&self) -> usize {
+        match &self.work {
+            Work::Convolution(c) => {
+                let source = match &c.source {
+                    Source::PreActivation { scale, shift, .. } => scale.len() + shift.len(),
+                    Source::Depthwise { kernel, .. } => kernel.len(),
+                    Source::InPlace | Source::Stride(_) => 0,
+                };
+                c.weights.len() + c.bias.len() + source
+            }
+            Work::Affine { scale, shift, .. } => [scale, shift].into_iter().flatten().map(Aligned::len).sum(),
+            Work::Dense { kernel, bias, .. } => kernel.len() + bias.len(),
+            Work::Pool { .. } | Work::Mean { .. } => 0,
         }
     }
 

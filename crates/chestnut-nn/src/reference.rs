@@ -134,8 +134,7 @@ fn slide(s: Shape, out: Shape, window: &Window, reduce: impl Fn(usize, &[Tap]) -
 
 fn for_each_window(s: Shape, out: Shape, window: &Window, mut visit: impl FnMut(&[Tap])) {
     let [kh, kw] = window.size;
-    let before = |input, k| window.padding.resolve(input, k, window.stride).map_or(0, |r| r.0);
-    let (top, left) = (before(s.height, kh), before(s.width, kw));
+    let [top, left] = window.before(s.height, s.width);
     for oy in 0..out.height {
         for ox in 0..out.width {
             let mut taps = Vec::with_capacity(kh * kw);

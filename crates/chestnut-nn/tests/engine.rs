@@ -118,6 +118,46 @@ fn fused_blocks_match_the_oracle() {
     }
 }
 
+/// `first`, then a depthwise convolution with this border, then a 1x1 with that.
+fn depthwise(border: Padding, behind: Padding) -> Graph {
+    let mut b = Builder::new(3);
+    let x = b.conv("first", 0, 24, [3, 3], 1, Padding::Same);
+    let window = Window { size: [3, 3], stride: 1, padding: border };
+    let x = b.push("depthwise", Op::Depthwise { window }, &[x]);
+    let x = b.conv("pointwise", x, 24, [1, 1], 1, behind);
+    b.finish("depthwise", x, &Head::none())
+}
+
+/// `first`, then a pooling, batch normalisation, ReLU and 1x1 with these borders.
+fn pooled(pool: Padding, behind: Padding) -> Graph {
+    let mut b = Builder::new(3);
+    let x = b.conv("first", 0, 24, [3, 3], 1, Padding::Same);
+    let x = b.push("pool", Op::MaxPool(Window { size: [2, 2], stride: 2, padding: pool }), &[x]);
+    let x = b.batch_norm("bn", x, 1e-3, true);
+    let x = b.relu("relu", x);
+    let x = b.conv("pointwise", x, 24, [1, 1], 1, behind);
+    b.finish("pooled", x, &Head::none())
+}
+
+#[test]
+fn borders_match_the_oracle_or_are_refused() {
+    for border in [Padding::Valid, Padding::Same, Padding::Each(0), Padding::Each(1), Padding::Each(2)] {
+        check(&depthwise(border, Padding::Valid), 2, 9, 14, 1e-5);
+    }
+    for behind in [Padding::Valid, Padding::Same, Padding::Each(0), Padding::Each(1)] {
+        check(&pooled(Padding::Each(1), behind), 2, 9, 14, 1e-5);
+    }
+    for graph in [
+        depthwise(Padding::Each(4), Padding::Valid),
+        depthwise(Padding::Same, Padding::Each(1)),
+        pooled(Padding::Each(2), Padding::Valid),
+        pooled(Padding::Each(5), Padding::Valid),
+    ] {
+        let refused = Engine::new(graph.clone(), seeded(&graph, 1), Options::default()).err().expect("refused");
+        assert!(refused.to_string().contains("border"), "{refused}");
+    }
+}
+
 #[test]
 fn whole_networks_match_the_oracle_on_small_images() {
     for a in [Architecture::DenseNet121, Architecture::Xception] {

@@ -10,6 +10,7 @@ pub mod calibration;
 pub mod decision;
 pub mod delong;
 pub mod isotonic;
+pub mod logistic;
 pub mod multiple;
 pub mod normal;
 pub mod platt;
@@ -20,7 +21,7 @@ pub mod roc;
 
 mod error;
 mod interval;
-mod logistic;
+mod mean;
 
 pub use calibration::{CalibrationLine, ReliabilityBin};
 pub use decision::DecisionPoint;
@@ -28,6 +29,7 @@ pub use delong::{DeLong, PairedComparison};
 pub use error::StatsError;
 pub use interval::{DEFAULT_LEVEL, Interval, IntervalMethod};
 pub use isotonic::Isotonic;
+pub use mean::mean;
 pub use platt::Platt;
 pub use proportion::{Confusion, Proportion};
 pub use resample::{Bootstrap, Clusters};

@@ -1,8 +1,8 @@
-//! Logistic regression on one predictor, for recalibration and Platt scaling.
+//! The logistic function and its loss; logistic regression on one predictor, for recalibration and Platt scaling.
 //!
 //! Newton's method (iteratively reweighted least squares) on the standardised predictor, with
 //! halved steps where a full step would lose likelihood. Whether a finite solution exists is the
-//! caller's business: [`check_overlap`] decides it exactly for 0/1 targets (Albert and Anderson
+//! caller's business: `check_overlap` decides it exactly for 0/1 targets (Albert and Anderson
 //! 1984); targets strictly between 0 and 1 always have one.
 
 use crate::error::StatsError;
@@ -23,7 +23,8 @@ pub(crate) struct Line {
 }
 
 /// 1 / (1 + exp(-x)) without overflow.
-pub(crate) fn expit(x: f64) -> f64 {
+#[must_use]
+pub fn expit(x: f64) -> f64 {
     if x >= 0.0 {
         1.0 / (1.0 + (-x).exp())
     } else {
@@ -37,9 +38,16 @@ pub(crate) fn logit(p: f64) -> f64 {
     p.ln() - (-p).ln_1p()
 }
 
-/// Negative log-likelihood of one row with linear predictor `eta` and target in [0, 1].
-fn loss(eta: f64, target: f64) -> f64 {
-    eta.max(0.0) + (-eta.abs()).exp().ln_1p() - target * eta
+/// ln(1 + exp(x)) without overflow.
+#[must_use]
+pub fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+/// Binary cross-entropy (negative log-likelihood) of one row with linear predictor `eta` and target in [0, 1].
+#[must_use]
+pub fn cross_entropy(eta: f64, target: f64) -> f64 {
+    softplus(eta) - target * eta
 }
 
 /// Checks that a logistic fit of `truth` on `x` has a finite solution: the classes must overlap in
@@ -77,7 +85,8 @@ pub(crate) fn fit_line(what: &'static str, x: &[f64], targets: &[f64]) -> Result
         return Err(StatsError::NotConverged { what, steps: 0 });
     }
     let scaled: Vec<f64> = x.iter().map(|v| (v - mean) / sd).collect();
-    let total_loss = |a: f64, b: f64| -> f64 { scaled.iter().zip(targets).map(|(v, t)| loss(a + b * v, *t)).sum() };
+    let total_loss =
+        |a: f64, b: f64| -> f64 { scaled.iter().zip(targets).map(|(v, t)| cross_entropy(a + b * v, *t)).sum() };
 
     let mut a = logit(targets.iter().sum::<f64>() / rows);
     let mut b = 0.0;

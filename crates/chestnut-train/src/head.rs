@@ -4,8 +4,9 @@
 //! networks runs here on cached embeddings: the same batches, losses and updates in milliseconds. Unknown labels drop
 //! their term of the loss. Everything is f64 and sequential, so results are the same bits everywhere.
 
+use chestnut_stats::logistic::cross_entropy;
 use chestnut_stats::random::Stream;
-use chestnut_stats::roc;
+use chestnut_stats::{mean, roc};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -261,8 +262,7 @@ impl TrainedHead {
             let mut error = vec![0.0; outputs];
             for (k, z) in self.logits(row).into_iter().enumerate() {
                 if let Some(t) = rows.targets[r * outputs + k].map(f64::from) {
-                    // log(1 + exp(z)) - t z without overflow.
-                    loss += (z.max(0.0) + (-z.abs()).exp().ln_1p() - t * z) * share;
+                    loss += cross_entropy(z, t) * share;
                     error[k] = (1.0 / (1.0 + (-z).exp()) - t) * share;
                 }
             }
@@ -288,15 +288,11 @@ impl TrainedHead {
     fn mean_auc(&self, rows: Rows) -> Option<f64> {
         let outputs = self.bias.len();
         let p = self.predict(rows.embeddings);
-        let aucs: Vec<f64> = (0..outputs)
-            .filter_map(|k| {
-                let column = rows.targets.iter().skip(k).step_by(outputs).zip(p.iter().skip(k).step_by(outputs));
-                let known: Vec<(f64, bool)> = column.filter_map(|(t, &p)| t.map(|t| (p, t > 0.0))).collect();
-                let (scores, truth): (Vec<f64>, Vec<bool>) = known.into_iter().unzip();
-                roc::auc(&scores, &truth).ok()
-            })
-            .collect();
-        (!aucs.is_empty()).then(|| aucs.iter().sum::<f64>() / aucs.len() as f64)
+        mean((0..outputs).filter_map(|k| {
+            let column = rows.targets.iter().skip(k).step_by(outputs).zip(p.iter().skip(k).step_by(outputs));
+            let (scores, truth): (Vec<f64>, Vec<bool>) = column.filter_map(|(t, &p)| t.map(|t| (p, t > 0.0))).unzip();
+            roc::auc(&scores, &truth).ok()
+        }))
     }
 }
 

@@ -113,11 +113,32 @@ pub trait Learner {
     /// [`TrainError::Device`].
     fn state(&mut self) -> Result<State, TrainError>;
 
+    /// Moves an average of the weights towards those of now, running statistics included: `average = decay * average +
+    /// (1 - decay) * weights`, so computed that what does not move stays to the bit. Learners that can do it without a copy of
+    /// their state should.
+    ///
+    /// # Errors
+    /// [`TrainError::Device`].
+    fn blend_weights(&mut self, average: &mut Weights, decay: f32) -> Result<(), TrainError> {
+        let weights = self.state()?.weights;
+        for (name, average) in average.iter_mut() {
+            if let Some(now) = weights.get(name) {
+                blend(&mut average.data, &now.data, decay);
+            }
+        }
+        Ok(())
+    }
+
     /// Goes on from a kept state.
     ///
     /// # Errors
     /// [`TrainError::Shape`] if it is another network's.
     fn restore(&mut self, state: &State) -> Result<(), TrainError>;
+}
+
+/// One tensor's part of [`Learner::blend_weights`].
+pub(crate) fn blend(average: &mut [f32], now: &[f32], decay: f32) {
+    average.iter_mut().zip(now).for_each(|(a, w)| *a += (1.0 - decay) * (w - *a));
 }
 
 /// Which nodes learn. The others stay as they are; their batch normalisation uses running statistics, as in Keras.

@@ -236,6 +236,49 @@ fn what_cannot_be_learned_from_leaves_the_state_as_it_was() {
     assert!(matches!(fresh.restore(&before), Err(TrainError::Shape(_))));
 }
 
+#[test]
+fn an_average_moves_towards_all_weights() {
+    let graph = everything();
+    let start = seeded(&graph, 0);
+    let mut cpu = Cpu::new(&graph, &start, Update::default(), &Trained::All).unwrap();
+    cpu.step(&Data::new().batch(), 1e-2).unwrap();
+    let end = cpu.state().unwrap().weights;
+    let mut average = start.clone();
+    cpu.blend_weights(&mut average, 0.75).unwrap();
+    assert!(average.keys().eq(start.keys()));
+    for (name, tensor) in &average {
+        let wanted: Vec<f32> =
+            start[name].data.iter().zip(&end[name].data).map(|(old, new)| old + (1.0 - 0.75) * (new - old)).collect();
+        assert_eq!(tensor.data, wanted, "{name}");
+    }
+    assert!(average["c1.kernel"] != start["c1.kernel"] && average["n1.moving_mean"] != start["n1.moving_mean"]);
+    assert_eq!(cpu.state().unwrap().weights, end, "the network itself stays");
+}
+
+#[test]
+fn heads_that_would_be_taught_wrongly_are_refused() {
+    let taught = |hidden: Activation, last: Activation| {
+        let mut b = Builder::new(3);
+        let x = b.conv("c1", 0, 8, [3, 3], 2, Padding::Same);
+        let layers = [(5, hidden), (3, last)].map(|(units, activation)| HeadLayer { units, activation });
+        let graph = b.finish("small", x, &Head { layers: layers.to_vec(), labels: vec![] });
+        Cpu::new(&graph, &seeded(&graph, 0), Update::default(), &Trained::All).map(|_| ()).map_err(|e| e.to_string())
+    };
+    for hidden in [Activation::Relu, Activation::Linear] {
+        for last in [Activation::Sigmoid, Activation::Linear] {
+            assert_eq!(taught(hidden, last), Ok(()));
+        }
+    }
+    for hidden in [Activation::Sigmoid, Activation::Softmax] {
+        let refused = taught(hidden, Activation::Sigmoid).unwrap_err();
+        assert!(refused.contains("head.0 of small") && refused.contains("between Dense layers"), "{refused}");
+    }
+    for last in [Activation::Relu, Activation::Softmax] {
+        let refused = taught(Activation::Relu, last).unwrap_err();
+        assert!(refused.contains("head.1 of small") && refused.contains("one probability per label"), "{refused}");
+    }
+}
+
 /// A network in which images do not meet: no batch normalisation.
 fn without_norms() -> Graph {
     let mut b = Builder::new(3);

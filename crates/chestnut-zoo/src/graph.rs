@@ -33,7 +33,7 @@ impl Padding {
                 let total = ((output.checked_sub(1)?) * stride + kernel).saturating_sub(input);
                 Some((total / 2, output))
             }
-            Self::Each(p) => Some((p, (input + 2 * p).checked_sub(kernel)? / stride + 1)),
+            Self::Each(p) => Some((p, p.checked_mul(2)?.checked_add(input)?.checked_sub(kernel)? / stride + 1)),
         }
     }
 }
@@ -47,6 +47,15 @@ pub struct Window {
     pub stride: usize,
     /// What happens at the border.
     pub padding: Padding,
+}
+
+impl Window {
+    /// Rows above and columns left of an image of `height` x `width` that the first window covers; 0 where it does not fit.
+    #[must_use]
+    pub fn before(&self, height: usize, width: usize) -> [usize; 2] {
+        let side = |input, kernel| self.padding.resolve(input, kernel, self.stride).map_or(0, |(before, _)| before);
+        [side(height, self.size[0]), side(width, self.size[1])]
+    }
 }
 
 /// One operation. Tensors are `[height, width, channels]`; kernels follow Keras's layouts.
@@ -364,5 +373,8 @@ mod tests {
         assert_eq!(Padding::Same.resolve(7, 1, 2), Some((0, 4)));
         assert_eq!(Padding::Valid.resolve(2, 3, 1), None);
         assert_eq!(Padding::Each(3).resolve(224, 7, 2), Some((3, 112)));
+        let window = Window { size: [3, 1], stride: 2, padding: Padding::Same };
+        assert_eq!((window.before(224, 109), window.before(109, 224)), ([0, 0], [1, 0]));
+        assert_eq!(Padding::Each(usize::MAX / 2 + 1).resolve(224, 7, 2), None, "twice this wraps to 0");
     }
 }

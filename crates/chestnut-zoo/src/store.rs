@@ -20,7 +20,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 pub use error::StoreError;
-pub use record::{ModelRecord, STANDARDISATIONS, metadata};
+pub use record::{INPUT_SIZES, MAX_TAUGHT_ON, ModelRecord, STANDARDISATIONS, metadata};
 
 /// File with the tensors.
 pub const WEIGHTS_FILE: &str = "weights.safetensors";
@@ -28,8 +28,8 @@ pub const WEIGHTS_FILE: &str = "weights.safetensors";
 pub const RECORD_FILE: &str = "model.toml";
 /// Rows and columns of the input unless told otherwise (the paper, section 2.2).
 pub const DEFAULT_INPUT_SIZE: usize = 224;
-/// Largest record, in bytes.
-const MAX_RECORD_BYTES: u64 = 1 << 20;
+/// Largest record, in bytes: more than any list of films takes that the header of a weights file has room for.
+const MAX_RECORD_BYTES: u64 = 32 << 20;
 /// Longest name of a network.
 const MAX_NAME: usize = 64;
 
@@ -131,6 +131,7 @@ pub fn add(
         weights_sha256: String::new(),
         licence: options.licence.clone().unwrap_or_else(|| "not stated".to_owned()),
         notes: fitted.notes,
+        taught_on: recorded.taught_on,
         added_by_version: env!("CARGO_PKG_VERSION").to_owned(),
         head: fitted.head,
         conditional,
@@ -221,6 +222,7 @@ pub fn record(folder: &Path, name: &str) -> Result<ModelRecord, StoreError> {
         return Err(wrong(format!("longer than {MAX_RECORD_BYTES} bytes; not a record of a network")));
     }
     let record: ModelRecord = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    record.check_hash().map_err(&wrong)?;
     record.graph().map_err(wrong)?;
     Ok(record)
 }
@@ -338,6 +340,10 @@ impl Unfinished {
 
     fn publish(self, target: &Path) -> Result<(), StoreError> {
         if target.exists() {
+            if swap(&self.path, target) {
+                // The old one is now here, and goes with `self`.
+                return Ok(());
+            }
             let old = self.path.with_extension("old");
             fs::rename(target, &old).map_err(at(target))?;
             if let Err(e) = fs::rename(&self.path, target) {
@@ -353,9 +359,22 @@ impl Unfinished {
     }
 }
 
+/// Swaps two folders, if the system can do it in one step: then a network that is replaced is there at every moment, even
+/// if the process is killed.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+fn swap(one: &Path, other: &Path) -> bool {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).is_ok()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn swap(_one: &Path, _other: &Path) -> bool {
+    false
+}
+
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // After publishing it is no longer there.
+        // After publishing it is no longer there, or is the network that was replaced.
         let _ = fs::remove_dir_all(&self.path);
     }
 }

@@ -1,6 +1,6 @@
 //! Named tensors, and whether they are the ones a graph needs.
 
-use crate::graph::Graph;
+use crate::graph::{Graph, Op};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use thiserror::Error;
@@ -63,11 +63,23 @@ impl Misfit {
 
 /// Checks that every tensor of `graph` is in `weights` once, with equal shape and finite values, and nothing else is.
 ///
+/// A variance may be a little below 0, as long as it is not when batch normalisation has added its epsilon: one of 0 that
+/// was saved with a smaller epsilon is read so.
+///
 /// # Errors
 /// [`Misfit`] with everything that differs.
 pub fn check(graph: &Graph, weights: &Weights) -> Result<(), Misfit> {
     let mut misfit = Misfit { network: graph.name.clone(), ..Misfit::default() };
     let needed = graph.tensors();
+    let epsilons: BTreeMap<String, f32> = graph
+        .nodes
+        .iter()
+        .filter_map(|node| match node.op {
+            Op::BatchNorm { epsilon, .. } => Some((format!("{}.moving_variance", node.name), epsilon)),
+            _ => None,
+        })
+        .collect();
+    let negative = |name: &String, t: &Tensor| epsilons.get(name).is_some_and(|e| t.data.iter().any(|v| v + e <= 0.0));
     for (name, shape) in &needed {
         match weights.get(name) {
             None => misfit.missing.push(name.clone()),
@@ -75,7 +87,7 @@ pub fn check(graph: &Graph, weights: &Weights) -> Result<(), Misfit> {
                 misfit.wrong_shape.push(format!("{name} is {:?}, needed {shape:?}", t.shape));
             }
             Some(t) if t.data.iter().any(|v| !v.is_finite()) => misfit.not_finite.push(name.clone()),
-            Some(t) if name.ends_with(".moving_variance") && t.data.iter().any(|&v| v < 0.0) => {
+            Some(t) if negative(name, t) => {
                 misfit.not_finite.push(format!("{name} (a negative variance)"));
             }
             Some(_) => {}

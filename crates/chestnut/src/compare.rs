@@ -15,7 +15,7 @@ pub use approaches::Approach;
 pub use published::{FOLDER as PUBLISHED_FOLDER, PublishedTable, as_published};
 
 pub(crate) use approaches::{Rows, patient_folds};
-pub(crate) use checks::untrained;
+pub(crate) use checks::{not_taught_here, untrained};
 
 use approaches::{FOLDS, Material};
 use beyond::beyond;
@@ -71,6 +71,8 @@ pub struct CompareOptions {
     pub models: bool,
     /// Also fit each learner on all networks' embeddings side by side.
     pub concat: bool,
+    /// What the caller left out and why, one sentence each ([`deep::depths`]); they stand among the warnings.
+    pub left_out: Vec<String>,
 }
 
 impl CompareOptions {
@@ -94,6 +96,7 @@ impl CompareOptions {
             tuned: None,
             models: true,
             concat: false,
+            left_out: Vec::new(),
         }
     }
 }
@@ -130,7 +133,7 @@ impl CompareOptions {
 /// `progress` is called with (done, total) fitted models.
 ///
 /// # Errors
-/// If embeddings are missing or stale, or the cohort cannot be split.
+/// If embeddings are missing or stale, a network was taught on the study, or the cohort cannot be split.
 pub fn compare(
     study: &Study,
     cohort: &Cohort,
@@ -146,9 +149,9 @@ pub fn compare(
         .collect();
     let start = Instant::now();
     let (cohort, tables) = &common(study, cohort, networks)?;
-    checks::not_taught_here(networks, cohort)?;
+    not_taught_here(networks, cohort)?;
     let settings = &study.settings.split;
-    let mut notes = BTreeSet::new();
+    let mut notes: BTreeSet<String> = options.left_out.iter().cloned().collect();
     if options.concat && networks.len() < 2 {
         notes.insert("nothing was concatenated (--concat): there is one network only".to_owned());
     }

@@ -171,7 +171,7 @@ fn about_models(models: &Path, section: &mut Section<'_>, notice: &dyn Fn(&str))
         notice(&format!("the weights of {name}"));
         match record.and_then(|_| store::verify(models, &name)) {
             Ok(record) => {
-                let hash = &record.weights_sha256[..record.weights_sha256.len().min(12)];
+                let hash = record.short_hash();
                 let outputs = record.head.outputs();
                 section.ok(&name, format!("{}, {outputs} outputs, weights as added ({hash})", record.architecture));
             }
@@ -181,13 +181,26 @@ fn about_models(models: &Path, section: &mut Section<'_>, notice: &dyn Fn(&str))
         }
     }
     // Networks never start with a dot; unfinished ones do.
-    let unfinished: Vec<String> = fs::read_dir(models)
+    let mut hidden: Vec<String> = fs::read_dir(models)
         .into_iter()
         .flatten()
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .filter(|name| is_leftover(name))
         .collect();
+    hidden.sort_unstable();
+    let mut unfinished = Vec::new();
+    for file in hidden {
+        // Where a system cannot swap folders, a network that is being replaced has no name for a moment.
+        let replaced = file[1..].strip_suffix(".old").and_then(|stem| stem.rsplit_once('.')).map(|(name, _)| name);
+        match replaced {
+            Some(name) if !models.join(name).exists() => {
+                let way_out = format!("if no `chestnut models add` is running, rename that folder to {name}");
+                section.problem(name, format!("its replacement was cut short; what it was lies in {file}"), &way_out);
+            }
+            _ => unfinished.push(file),
+        }
+    }
     leftovers(unfinished, "if no `chestnut models add` is running, remove them", section);
 }
 

@@ -7,7 +7,7 @@
 use crate::cohort::split::Item;
 use crate::cohort::{Cohort, split};
 use crate::compare::concat::{CONCATENATED, concatenated};
-use crate::compare::{common, folds_of, label_table, plan};
+use crate::compare::{common, folds_of, label_table, not_taught_here, plan};
 use crate::embed::{EmbeddingTable, Network};
 use crate::error::{Error, Result};
 use crate::report::grid_figure::{GridPoint, grid_plot};
@@ -59,7 +59,8 @@ pub struct Tuned {
 /// `progress` is called with (done, total) pieces of work.
 ///
 /// # Errors
-/// If the study was not compared or embedded yet, a grid makes no sense, or there are fewer patients than folds.
+/// If the study was not embedded yet, a network was taught on it, a grid makes no sense, or there are fewer patients
+/// than folds.
 pub fn tune(
     study: &Study,
     cohort: &Cohort,
@@ -69,6 +70,7 @@ pub fn tune(
 ) -> Result<Vec<Tuned>> {
     let start = Instant::now();
     let (cohort, tables) = &common(study, cohort, networks)?;
+    not_taught_here(networks, cohort)?;
     let train = training_rows(study, cohort)?;
     let (names, labels) = label_table(cohort, &train)?;
     let items: Vec<Item> = {

@@ -4,13 +4,15 @@ use super::embed::PrecisionArg;
 use super::models_folder;
 use crate::Outcome;
 use crate::args::Store;
+use crate::output;
 use anyhow::{anyhow, bail};
 use chestnut::embed::{Network, SEEDED, SEEDED_HEAD};
 use chestnut_nn::{Engine, Isa, Options, Precision, StepTime};
+use chestnut_zoo::store::INPUT_SIZES;
 use chestnut_zoo::weights::unit_sequence;
 use chestnut_zoo::{Architecture, Head, HeadLayer, store, weights};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -25,7 +27,7 @@ pub(crate) struct Bench {
     /// Images per pass.
     #[arg(long, value_delimiter = ',', default_value = "1,8")]
     pub(crate) batch: Vec<usize>,
-    /// Rows and columns of the input.
+    /// Rows and columns of the input, 32 to 2048.
     #[arg(long, default_value_t = 224)]
     pub(crate) size: usize,
     /// Seconds to measure each network and batch.
@@ -37,7 +39,7 @@ pub(crate) struct Bench {
     /// Precision of the products; with bf16, how far embeddings are from those in f32 is said, too.
     #[arg(long, value_enum, default_value = "f32")]
     pub(crate) precision: PrecisionArg,
-    /// Time of each layer.
+    /// Time of each layer, the fastest of 7 passes.
     #[arg(long)]
     pub(crate) layers: bool,
     /// Print all times as JSON.
@@ -51,6 +53,9 @@ pub(crate) fn run(a: &Bench) -> anyhow::Result<Outcome> {
     if a.batch.is_empty() || a.batch.contains(&0) || a.batch.iter().any(|&b| b > 1024) {
         bail!("--batch must be 1 to 1024");
     }
+    if !INPUT_SIZES.contains(&a.size) {
+        bail!("--size must be {} to {}", INPUT_SIZES.start(), INPUT_SIZES.end());
+    }
     let threads = a.threads.unwrap_or(Options::default().threads).clamp(1, 1024);
     let options = Options { threads, precision: a.precision.into(), ..Options::default() };
     let names = if a.net.is_empty() {
@@ -60,17 +65,30 @@ pub(crate) fn run(a: &Bench) -> anyhow::Result<Outcome> {
     };
     let peak = chestnut_nn::measure_peak(options.isa, options.threads);
     if !a.json {
-        println!(
+        say!(
             "{} threads, {}, {}, peak of this machine {peak:.0} GFLOP/s in f32 (measured), {} x {} pixels\n",
-            options.threads, options.isa, options.precision, a.size, a.size
+            options.threads,
+            options.isa,
+            options.precision,
+            a.size,
+            a.size
         );
-        println!(
+        say!(
             "{:<30} {:>5} {:>10} {:>10} {:>10} {:>8} {:>10}",
-            "network", "batch", "ms/image", "images/s", "GFLOP/s", "of peak", "memory MB"
+            "network",
+            "batch",
+            "ms/image",
+            "images/s",
+            "GFLOP/s",
+            "of peak",
+            "memory MB"
         );
     }
     let mut runs = Vec::new();
     for name in &names {
+        if output::is_lost() {
+            break;
+        }
         let (graph, weights) = load(a, name)?;
         let gmac = graph.multiply_adds(a.size, a.size)? as f64 / 1e9;
         let channels = graph.input_channels();
@@ -82,11 +100,11 @@ pub(crate) fn run(a: &Bench) -> anyhow::Result<Outcome> {
             }
         };
         let mut engine = Engine::new(graph, weights, options)?;
-        if let Some(mut exact) = exact
+        let apart = exact.map(|mut exact| difference(&mut exact, &mut engine, a.size)).transpose()?;
+        if let Some(apart) = apart
             && !a.json
         {
-            let apart = difference(&mut exact, &mut engine, a.size)?;
-            println!("{name:<30} embeddings {apart:.1e} from those in f32 (relative length of the difference)");
+            say!("{name:<30} embeddings {apart:.1e} from those in f32 (relative length of the difference)");
         }
         for &batch in &a.batch {
             let images: Vec<f32> =
@@ -103,31 +121,40 @@ pub(crate) fn run(a: &Bench) -> anyhow::Result<Outcome> {
             sorted.sort_by(f64::total_cmp);
             let ms = sorted[sorted.len() / 2] / batch as f64;
             let rate = 2.0 * gmac / ms * 1e3;
-            if !a.json {
-                println!(
-                    "{name:<30} {batch:>5} {ms:>10.2} {:>10.1} {rate:>10.0} {:>7.0}% {:>10.0}",
-                    1e3 / ms,
-                    100.0 * rate / peak,
-                    peak_memory_mb()
-                );
+            let steps = if a.layers { Some(layers(&mut engine, &images, a.size)?) } else { None };
+            if a.json {
+                let mut run = json!({
+                    "network": name, "precision": options.precision.to_string(), "batch": batch, "size": a.size,
+                    "threads": options.threads, "times_ms": times, "weight_bytes": engine.weight_bytes(),
+                    "working_bytes": engine.working_bytes(),
+                });
+                if let Some(apart) = apart {
+                    run["embeddings_apart"] = json!(apart);
+                }
+                if let Some(steps) = steps {
+                    run["layers"] = steps.iter().map(layer_json).collect();
+                }
+                runs.push(run);
+                continue;
             }
-            runs.push(
-                json!({"network": name, "precision": options.precision.to_string(), "batch": batch, "size": a.size, "threads": options.threads, "times_ms": times}),
+            say!(
+                "{name:<30} {batch:>5} {ms:>10.2} {:>10.1} {rate:>10.0} {:>7.0}% {:>10.0}",
+                1e3 / ms,
+                100.0 * rate / peak,
+                (engine.weight_bytes() + engine.working_bytes()) as f64 / 1e6
             );
-            if a.layers {
-                layers(&mut engine, &images, a.size, batch)?;
+            if let Some(steps) = steps {
+                say_layers(&steps, batch);
             }
         }
     }
     if a.json {
-        println!(
-            "{}",
-            json!({"isa": options.isa.to_string(), "available": Isa::available().iter().map(ToString::to_string).collect::<Vec<_>>(), "peak_gflops": peak, "runs": runs})
-        );
+        let available: Vec<String> = Isa::available().iter().map(ToString::to_string).collect();
+        let all = json!({"isa": options.isa.to_string(), "available": available, "peak_gflops": peak, "runs": runs});
+        say!("{all}");
     } else {
-        println!(
-            "\nGFLOP/s count the network's own multiply-adds; Winograd does fewer, so it can pass 100 % of the peak."
-        );
+        say!("\nGFLOP/s count the network's own multiply-adds; Winograd does fewer, so it can pass 100 % of the peak.");
+        say!("Memory is what the engine holds: packed weights and working memory for the largest batch so far.");
     }
     Ok(Outcome::Clean)
 }
@@ -161,8 +188,8 @@ fn difference(exact: &mut Engine, other: &mut Engine, size: usize) -> anyhow::Re
     Ok(apart / length(&mut a.iter().map(|&v| f64::from(v))))
 }
 
-/// Fastest of several passes for each layer, and a sum for each kind of layer.
-fn layers(engine: &mut Engine, images: &[f32], size: usize, batch: usize) -> anyhow::Result<()> {
+/// Fastest of several passes for each layer.
+fn layers(engine: &mut Engine, images: &[f32], size: usize) -> anyhow::Result<Vec<StepTime>> {
     let mut best: Vec<StepTime> = Vec::new();
     for _ in 0..7 {
         let mut times = Vec::new();
@@ -173,12 +200,22 @@ fn layers(engine: &mut Engine, images: &[f32], size: usize, batch: usize) -> any
             best.iter_mut().zip(times).for_each(|(b, t)| b.time = b.time.min(t.time));
         }
     }
+    Ok(best)
+}
+
+fn layer_json(step: &StepTime) -> Value {
+    let ms = step.time.as_secs_f64() * 1e3;
+    json!({"name": step.name, "kind": step.kind, "multiply_adds": step.multiply_adds, "ms": ms})
+}
+
+/// A line for each layer, and one for each kind of layer.
+fn say_layers(steps: &[StepTime], batch: usize) {
     let line = |name: &str, kind: &str, time: Duration, macs: u64| {
         let ms = time.as_secs_f64() * 1e3;
-        println!("    {name:<32} {kind:<18} {ms:>9.3} ms {:>8.0} GFLOP/s", 2e-6 * (macs * batch as u64) as f64 / ms);
+        say!("    {name:<32} {kind:<18} {ms:>9.3} ms {:>8.0} GFLOP/s", 2e-6 * (macs * batch as u64) as f64 / ms);
     };
     let mut kinds: BTreeMap<&str, (Duration, u64)> = BTreeMap::new();
-    for step in &best {
+    for step in steps {
         line(&step.name, step.kind, step.time, step.multiply_adds);
         let sum = kinds.entry(step.kind).or_default();
         *sum = (sum.0 + step.time, sum.1 + step.multiply_adds);
@@ -186,12 +223,4 @@ fn layers(engine: &mut Engine, images: &[f32], size: usize, batch: usize) -> any
     for (kind, (time, macs)) in kinds {
         line("all", kind, time, macs);
     }
-    Ok(())
-}
-
-/// Largest resident size of this process so far, where the system says.
-fn peak_memory_mb() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<f64>().ok()).map_or(f64::NAN, |kb| kb / 1024.0)
 }

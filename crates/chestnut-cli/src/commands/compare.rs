@@ -32,7 +32,8 @@ pub(crate) struct Compare {
     /// Networks by name [default: all that were embedded].
     #[arg(long, value_delimiter = ',')]
     pub(crate) net: Vec<String>,
-    /// Ways from the networks to your labels [default: the first four, and what `finetune` was run for].
+    /// Ways from the networks to your labels [default: the first four and, of a single split, each depth to which
+    /// `finetune` taught every network that is compared; what it taught to some of them only is left out, and said].
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) approach: Vec<ApproachArg>,
     /// Learners on the embeddings.
@@ -54,7 +55,7 @@ pub(crate) struct Compare {
     /// Leave out thresholds, calibration, subgroups and differences, which take five more fits of everything.
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Number of splits; tables show the first and the spread over all.
+    /// Number of splits; tables show the first and the spread over all. What `finetune` taught is left out, and said.
     #[arg(long, default_value_t = 1)]
     pub(crate) repeats: usize,
     /// Use the settings that `chestnut tune` chose instead of the paper's final values.
@@ -145,9 +146,18 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
         ApproachArg::FinetunedBlock => vec![Approach::DeepTuned(Depth::Block)],
         ApproachArg::FinetunedAll => vec![Approach::DeepTuned(Depth::All)],
     }));
-    if a.approach.is_empty() && a.repeats == 1 {
+    let mut left_out = Vec::new();
+    if a.approach.is_empty() {
         let networks: Vec<Network> = names.iter().map(|n| Network::find(&models, n)).collect::<Result<_, _>>()?;
-        approaches.extend(deep::depths(&study, &networks).into_iter().map(Approach::DeepTuned));
+        let (taught, said) = deep::depths(&study, &networks);
+        if a.repeats == 1 {
+            approaches.extend(taught.into_iter().map(Approach::DeepTuned));
+            left_out = said;
+        } else if !taught.is_empty() || !said.is_empty() {
+            let why = "it was taught on the first split, whose training patients other splits test on (--repeats)";
+            left_out.push(format!("what finetune taught is left out: {why}"));
+        }
+        left_out.iter().for_each(|line| remark!("{line}"));
     }
     let label_map = match &a.label_map {
         None => LabelMap::chexpert_to_hum_cxr(),
@@ -169,22 +179,23 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
         tuned,
         models: !a.no_models,
         concat: a.concat,
+        left_out,
     };
     let (comparison, page) = compare(&study, &models, &names, &options)?;
     if a.json {
-        println!("{}", serde_json::to_string_pretty(&comparison)?);
+        say!("{}", serde_json::to_string_pretty(&comparison)?);
     } else if a.markdown {
-        println!("{}", table::markdown(&comparison));
+        say!("{}", table::markdown(&comparison));
     } else {
-        println!("{}", table::terminal(&comparison));
-        println!("Report: {}", page.display());
+        say!("{}", table::terminal(&comparison));
+        say!("Report: {}", page.display());
     }
     if a.as_published {
         as_published(a, &study, &models, &names, &options)?;
     }
     let left_out = study.cohort()?.images.len() - comparison.images;
     if left_out > 0 {
-        eprintln!(
+        remark!(
             "{left_out} images could not be embedded and are left out; `chestnut embed {}` names them.",
             a.study.display()
         );
@@ -209,12 +220,12 @@ fn as_published(
     progress.finish("fitted and scored");
     let show = |c: &Comparison| if a.markdown { table::markdown(c) } else { table::terminal(c) };
     if !a.json {
-        tables.iter().for_each(|made| println!("\n{}", show(&made.comparison)));
+        tables.iter().for_each(|made| say!("\n{}", show(&made.comparison)));
     }
     let page = report::write_published(&study.root, &tables)?;
     // The study's own report links to the page, now that there is one.
     report::renew(&study.root)?;
-    eprintln!("As published: {}", page.display());
+    remark!("As published: {}", page.display());
     Ok(())
 }
 

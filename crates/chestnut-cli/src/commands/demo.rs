@@ -46,10 +46,10 @@ groups = [
 "#;
 
 pub(crate) fn run(a: &Demo) -> anyhow::Result<Outcome> {
-    eprintln!(
+    remark!(
         "Phantoms are drawn by a program, and the network has seen others of their kind: AUCs of this demo show that the"
     );
-    eprintln!("chain works, not how good it is on people.");
+    remark!("chain works, not how good it is on people.");
     let config = PhantomConfig { images: a.images, hospital: Hospital::A, seed: a.seed, ..PhantomConfig::default() };
     let cohort = a.output.join("phantom");
     chestnut::fs::create_writable_folder(&a.output)?;
@@ -69,7 +69,7 @@ pub(crate) fn run(a: &Demo) -> anyhow::Result<Outcome> {
     embed::embed(&study, &store, &names, EmbedOptions::default())?;
     let compared = CompareOptions { label_map: LabelMap::from_toml(MAP)?, ..CompareOptions::new(a.seed) };
     let (comparison, page) = compare::compare(&study, &store, &names, &compared)?;
-    println!("{}", table::terminal(&comparison));
-    println!("Report: {}", page.display());
+    say!("{}", table::terminal(&comparison));
+    say!("Report: {}", page.display());
     Ok(outcome)
 }

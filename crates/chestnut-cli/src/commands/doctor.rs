@@ -26,12 +26,12 @@ pub(crate) fn run(a: &Doctor) -> anyhow::Result<Outcome> {
     let terminal = std::io::stderr().is_terminal();
     let notice = |what: &str| {
         if terminal {
-            eprintln!("looking at {what} ...");
+            remark!("looking at {what} ...");
         }
     };
     let found = examine(&models_folder(&a.store)?, &a.studies, &notice);
     if a.json {
-        println!("{}", serde_json::to_string_pretty(&found)?);
+        say!("{}", serde_json::to_string_pretty(&found)?);
     } else {
         print(&found);
     }
@@ -40,29 +40,29 @@ pub(crate) fn run(a: &Doctor) -> anyhow::Result<Outcome> {
 
 /// One line per finding, the way out below it.
 fn print(found: &Diagnosis) {
-    println!("chestnut {}", found.version);
+    say!("chestnut {}", found.version);
     let width = found.findings.iter().map(|f| f.name.chars().count()).max().unwrap_or(0);
     let mut about = "";
     for finding in &found.findings {
         if finding.about != about {
             about = &finding.about;
-            println!("\n{about}");
+            say!("\n{about}");
         }
         let status = match finding.status {
             Status::Ok => "ok",
             Status::Warning => "warning",
             Status::Problem => "PROBLEM",
         };
-        println!("  {status:<7}  {:<width$}  {}", finding.name, finding.text);
+        say!("  {status:<7}  {:<width$}  {}", finding.name, finding.text);
         if let Some(way_out) = &finding.way_out {
-            println!("  {:<7}  {:<width$}  -> {way_out}", "", "");
+            say!("  {:<7}  {:<width$}  -> {way_out}", "", "");
         }
     }
     let [warnings, problems] = [Status::Warning, Status::Problem].map(|status| found.count(status));
-    println!();
+    say!("");
     match (problems, warnings) {
-        (0, 0) => println!("Everything is in order."),
-        (0, _) => println!("No problem, {warnings} to know about."),
-        _ => println!("{problems} to mend, {warnings} to know about."),
+        (0, 0) => say!("Everything is in order."),
+        (0, _) => say!("No problem, {warnings} to know about."),
+        _ => say!("{problems} to mend, {warnings} to know about."),
     }
 }

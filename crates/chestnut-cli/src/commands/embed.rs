@@ -140,16 +140,16 @@ fn embed_one(
     progress.finish(&what);
     if !result.refused.is_empty() {
         outcome = Outcome::SomeRefused;
-        eprintln!(
+        remark!(
             "  {} refused; restore the files under {} or run ingest again:",
             result.refused.len(),
             study.settings.images.display()
         );
         for refused in result.refused.iter().take(SHOWN) {
-            eprintln!("    {}: {}", refused.image, refused.reason);
+            remark!("    {}: {}", refused.image, refused.reason);
         }
         if result.refused.len() > SHOWN {
-            eprintln!("    and {} more", result.refused.len() - SHOWN);
+            remark!("    and {} more", result.refused.len() - SHOWN);
         }
     }
     let facts =

@@ -129,7 +129,7 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
     let explained = explained(&models, &rows, &maps)?;
     let (experts, lungs) = (a.experts.clone(), a.lungs.clone());
     let options = RunOptions { maps, boxes, labels, experts, renamed, lungs, similar: a.similar };
-    let say = |message: &str| eprintln!("  - {message}");
+    let say = |message: &str| remark!("  - {message}");
     let mut run = Run::begin(&models, &explained, &cohort, &options, &say)?;
     if let Some(agreed) = run.agreed() {
         print_agreement(&agreed.table);
@@ -146,12 +146,12 @@ pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
     }
     let finished = run.finish(fitting)?;
 
-    println!("{}", finished.time);
-    println!("Pictures and tables: {}", study.path("explain/index.html").display());
+    say!("{}", finished.time);
+    say!("Pictures and tables: {}", study.path("explain/index.html").display());
     renew_report(&study)?;
     refused.extend(finished.refused);
     for (id, reason) in &refused {
-        eprintln!("{id}: {reason}");
+        remark!("{id}: {reason}");
     }
     Ok(if refused.is_empty() && !finished.incomplete { Outcome::Clean } else { Outcome::SomeRefused })
 }
@@ -238,10 +238,10 @@ fn films(run: &mut Run<'_>, a: &Explain) -> anyhow::Result<()> {
 /// What was explained stands whether or not an older comparison can be shown with it.
 fn renew_report(study: &Study) -> anyhow::Result<()> {
     match report::renew(&study.root) {
-        Ok(Some(path)) => println!("Report, renewed: {}", path.display()),
-        Ok(None) => println!("The report of `chestnut compare` will show this too."),
+        Ok(Some(path)) => say!("Report, renewed: {}", path.display()),
+        Ok(None) => say!("The report of `chestnut compare` will show this too."),
         Err(problem @ ReportError::Write { .. }) => return Err(problem.into()),
-        Err(problem) => eprintln!("  - {problem}"),
+        Err(problem) => remark!("  - {problem}"),
     }
     Ok(())
 }
@@ -259,14 +259,14 @@ fn perturbation(name: &str, masks: Option<usize>) -> anyhow::Result<Perturbation
 }
 
 fn print_agreement(table: &[LabelAgreement]) {
-    println!("{:<24} {:<34} {:>4} {:>9} {:>6} {:>6} {:>9}", "label", "map", "n", "coverage", "IoU", "hit", "pixel AUC");
+    say!("{:<24} {:<34} {:>4} {:>9} {:>6} {:>6} {:>9}", "label", "map", "n", "coverage", "IoU", "hit", "pixel AUC");
     for row in table {
         let value = |measure: &str| {
             let found = row.measures.iter().find(|m| m.measure == measure).and_then(|m| m.mean);
             found.map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"))
         };
         let (label, source) = (&row.label, &row.source);
-        println!(
+        say!(
             "{label:<24} {source:<34} {:>4} {:>9} {:>6} {:>6} {:>9}",
             row.regions,
             value("coverage"),
@@ -278,17 +278,17 @@ fn print_agreement(table: &[LabelAgreement]) {
 }
 
 fn print_shortcuts(check: &Shortcuts) {
-    println!("{:<24} {:<16} {:<38} {:>4} {:>6}", "label", "model", "visible", "pos", "AUC");
+    say!("{:<24} {:<16} {:<38} {:>4} {:>6}", "label", "model", "visible", "pos", "AUC");
     for s in &check.scores {
         let auc = s.score.auc.map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"));
-        println!("{:<24} {:<16} {:<38} {:>4} {auc:>6}", s.score.label, s.source, s.view, s.score.positives);
+        say!("{:<24} {:<16} {:<38} {:>4} {auc:>6}", s.score.label, s.source, s.view, s.score.positives);
     }
     let warnings = check.warnings();
     for warning in &warnings {
-        println!("Warning: {warning}");
+        say!("Warning: {warning}");
     }
     if warnings.is_empty() {
-        println!("No label is told without the chest by the rules of this check.");
+        say!("No label is told without the chest by the rules of this check.");
     }
 }
 

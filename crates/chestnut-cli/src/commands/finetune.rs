@@ -19,7 +19,7 @@ use std::time::Duration;
 #[command(after_help = "Examples:
   chestnut finetune study --net xception
   chestnut finetune study --net densenet121 --depth all --epochs 5 --quick
-  chestnut compare study                        shows it beside the other approaches
+  chestnut compare study --net xception         shows it beside the other approaches
 
 The taught network is kept in the study: `chestnut models list --models study/models`. An
 interrupted run goes on where it was; the same command again, and the end is the same bytes.")]
@@ -126,9 +126,11 @@ pub(crate) fn run(a: &Finetune) -> anyhow::Result<Outcome> {
         let taught = |n: usize, all: usize| learning.update(n, all);
         let done = finetune(&study, &models, &network, &options, every, &prepared, &taught)?;
         learning.finish(&said(&done));
-        println!("{} is in {}.", done.model.name, study.path("models").display());
+        say!("{} is in {}.", done.model.name, study.path("models").display());
     }
-    println!("Now run `chestnut compare {}`.", a.study.display());
+    // Beside a network that was not taught so, compare would leave these out.
+    let net = if a.net.is_empty() { String::new() } else { format!(" --net {}", a.net.join(",")) };
+    say!("Now run `chestnut compare {}{net}`.", a.study.display());
     Ok(Outcome::Clean)
 }
 

@@ -9,7 +9,6 @@ use chestnut::cohort::rules::{DEFAULT_RULES, SelectionRules};
 use chestnut::cohort::{self, ColumnNames, Copies, IngestOptions, LabelSet, Unit, ViewFilter};
 use chestnut::study::{Settings, SplitSettings, StageRecord, Study};
 use clap::{Args, ValueEnum};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Read a folder of radiographs and a labels table into a study.
@@ -118,11 +117,11 @@ const RULES_RECORD: &str = "selection_rules.toml";
 
 pub(crate) fn run(a: &Ingest) -> anyhow::Result<Outcome> {
     if a.print_rules {
-        std::io::stdout().write_all(DEFAULT_RULES.as_bytes())?;
+        crate::output::write(format_args!("{DEFAULT_RULES}"));
         return Ok(Outcome::Clean);
     }
     if let Some(file) = &a.explain {
-        return super::explain_pixels::run(file, None);
+        return super::pixels::run(file, None);
     }
     let (Some(images), Some(labels), Some(output)) = (&a.images, &a.labels, &a.output) else {
         bail!("name the images, the labels table (--labels) and the folder of the study (-o)");
@@ -223,7 +222,7 @@ pub(crate) fn ingest(
     let cohort = cohort::ingest(images, labels, options, &|p| progress.update(p.done, p.total))?;
     progress.finish(&format!("{} images used, {} items refused", cohort.images.len(), cohort.rejects.len()));
     if cohort.images.is_empty() && output.join("cohort.csv").is_file() {
-        println!("{}", cohort::summary(&cohort));
+        say!("{}", cohort::summary(&cohort));
         bail!("no image could be used; {} is left as the earlier ingest made it", output.display());
     }
     let images = std::path::absolute(images).unwrap_or_else(|_| images.to_path_buf());
@@ -243,11 +242,11 @@ pub(crate) fn ingest(
         )?;
     }
     study.record("ingest", StageRecord { seconds: progress.seconds(), ..StageRecord::default() })?;
-    println!("{}", cohort::summary(&cohort));
-    println!("Study: {}", output.display());
+    say!("{}", cohort::summary(&cohort));
+    say!("Study: {}", output.display());
     if cohort.images.is_empty() {
         bail!("no image could be used; {} says why", study.path("rejects.csv").display());
     }
-    println!("Look at {} before you go on.", study.path("contact_sheet.png").display());
+    say!("Look at {} before you go on.", study.path("contact_sheet.png").display());
     Ok(if cohort.rejects.is_empty() { Outcome::Clean } else { Outcome::SomeRefused })
 }

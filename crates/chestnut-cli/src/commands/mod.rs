@@ -6,11 +6,11 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod embed;
 pub(crate) mod explain;
-pub(crate) mod explain_pixels;
 pub(crate) mod finetune;
 pub(crate) mod ingest;
 pub(crate) mod models;
 pub(crate) mod phantom;
+pub(crate) mod pixels;
 pub(crate) mod predict;
 pub(crate) mod pretrain;
 pub(crate) mod tune;
@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 pub(crate) fn locked(study: &Path, command: &str) -> anyhow::Result<StudyLock> {
     let lock = StudyLock::acquire(study, command)?;
     if let Some(warning) = lock.warning() {
-        eprintln!("{warning}");
+        remark!("{warning}");
     }
     Ok(lock)
 }

@@ -110,23 +110,23 @@ pub(crate) fn run(a: &Models) -> anyhow::Result<Outcome> {
             let all = store::list(&folder)?;
             if all.len() == 1 && all[0].0 == shipped::NAME {
                 let folder = folder.display();
-                println!(
+                say!(
                     "None in {folder} but the one that ships; add others with `chestnut models add FILE --name NAME`."
                 );
             }
             let mut outcome = Outcome::Clean;
             for (name, record) in all {
                 match record {
-                    Ok(r) => println!(
+                    Ok(r) => say!(
                         "{name:<24} {:<20} {:>3} outputs  {}  {}",
                         r.architecture,
                         r.head.outputs(),
-                        &r.weights_sha256[..r.weights_sha256.len().min(12)],
+                        r.short_hash(),
                         first_line(&r.licence)
                     ),
                     Err(e) => {
                         outcome = Outcome::SomeRefused;
-                        println!("{name:<24} damaged: {e}");
+                        say!("{name:<24} damaged: {e}");
                     }
                 }
             }
@@ -165,12 +165,12 @@ fn export(a: &ModelsExport) -> anyhow::Result<Outcome> {
         let listed: Vec<(String, String)> = properties.clone().into_iter().collect();
         let bytes = onnx::network(&graph, &weights, [input_size; 2], &listed)?;
         write_atomic(file, &bytes)?;
-        println!("Wrote {} ({:.1} MB).", file.display(), bytes.len() as f64 / 1e6);
+        say!("Wrote {} ({:.1} MB).", file.display(), bytes.len() as f64 / 1e6);
     }
     if let Some(file) = &a.safetensors {
         let cannot = || format!("cannot write {}", file.display());
         write_safetensors(file, &keras_named(weights), &properties, a.half).with_context(cannot)?;
-        println!("Wrote {}.", file.display());
+        say!("Wrote {}.", file.display());
     }
     Ok(Outcome::Clean)
 }
@@ -197,7 +197,7 @@ fn add(a: &ModelsAdd) -> anyhow::Result<Outcome> {
     };
     let folder = models_folder(&a.store)?;
     let record = store::add(&folder, &a.file, &a.name, architecture, &options)?;
-    println!("Added {} to {}.", record.name, folder.display());
+    say!("Added {} to {}.", record.name, folder.display());
     show(&record)?;
     Ok(Outcome::Clean)
 }
@@ -216,7 +216,7 @@ fn show(r: &ModelRecord) -> anyhow::Result<()> {
     let graph = r.graph().map_err(|e| anyhow!("{}: {e}", r.name))?;
     let parameters: usize = graph.tensors().iter().map(|(_, s)| s.iter().product::<usize>()).sum();
     let gmac = graph.multiply_adds(r.input_size, r.input_size)? as f64 / 1e9;
-    println!(
+    say!(
         "  architecture     {} ({} layers with weights, {:.1} M parameters)",
         r.architecture,
         graph
@@ -229,49 +229,52 @@ fn show(r: &ModelRecord) -> anyhow::Result<()> {
             .count(),
         parameters as f64 / 1e6
     );
-    println!("  embedding        {}", graph.embedding_width());
+    say!("  embedding        {}", graph.embedding_width());
     let head: Vec<String> = r.head.layers.iter().map(|l| format!("Dense({}, {:?})", l.units, l.activation)).collect();
-    println!("  head             {}", if head.is_empty() { "none".to_owned() } else { head.join(", ") });
+    say!("  head             {}", if head.is_empty() { "none".to_owned() } else { head.join(", ") });
     if !r.head.layers.is_empty() {
-        println!("  outputs          {}", r.head.output_names().join(", "));
+        say!("  outputs          {}", r.head.output_names().join(", "));
     }
     if !r.conditional.is_empty() {
         let pairs: Vec<String> = r.conditional.iter().map(|(child, parent)| format!("{child} (of {parent})")).collect();
-        println!("  conditional      {}; embed multiplies along the path", pairs.join(", "));
+        say!("  conditional      {}; embed multiplies along the path", pairs.join(", "));
     }
-    println!("  input            {0} x {0}, {1} channels, {2}", r.input_size, r.channels, r.standardisation);
-    println!("  work             {gmac:.2} GMAC per image");
-    println!("  weights sha256   {}", r.weights_sha256);
+    say!("  input            {0} x {0}, {1} channels, {2}", r.input_size, r.channels, r.standardisation);
+    say!("  work             {gmac:.2} GMAC per image");
+    say!("  weights sha256   {}", r.weights_sha256);
     if !r.source_file.is_empty() {
-        println!("  source           {} ({}), sha256 {}", r.source_file, r.source_format, r.source_sha256);
+        say!("  source           {} ({}), sha256 {}", r.source_file, r.source_format, r.source_sha256);
     }
-    println!("  licence          {}", first_line(&r.licence));
+    say!("  licence          {}", first_line(&r.licence));
+    if !r.taught_on.is_empty() {
+        say!("  taught on        {} films of a study; no study that holds one of them takes it", r.taught_on.len());
+    }
     for note in &r.notes {
-        println!("  note             {note}");
+        say!("  note             {note}");
     }
     Ok(())
 }
 
 fn show_stages(r: &ModelRecord) -> anyhow::Result<()> {
     let graph = r.graph().map_err(|e| anyhow!("{}: {e}", r.name))?;
-    println!("\n  {:<11} {:>8} {:>7} {:>11} {:>7}  from to", "map", "channels", "layers", "parameters", "GMAC");
+    say!("\n  {:<11} {:>8} {:>7} {:>11} {:>7}  from to", "map", "channels", "layers", "parameters", "GMAC");
     for s in layers::stages(&layers::layers(&graph, r.input_size, r.input_size)?) {
         let map = format!("{} x {}", s.height, s.width);
         let gmac = s.multiply_adds as f64 / 1e9;
         let (channels, count, parameters) = (s.channels, s.layers, s.parameters);
-        println!("  {map:<11} {channels:>8} {count:>7} {parameters:>11} {gmac:>7.3}  {} {}", s.first, s.last);
+        say!("  {map:<11} {channels:>8} {count:>7} {parameters:>11} {gmac:>7.3}  {} {}", s.first, s.last);
     }
-    println!("\nEvery layer: chestnut models show {} --layers", r.name);
+    say!("\nEvery layer: chestnut models show {} --layers", r.name);
     Ok(())
 }
 
 fn show_layers(r: &ModelRecord) -> anyhow::Result<()> {
     let graph = r.graph().map_err(|e| anyhow!("{}: {e}", r.name))?;
-    println!("\n  {:<32} {:<22} {:>16} {:>11} {:>8}", "layer", "what", "output", "parameters", "MMAC");
+    say!("\n  {:<32} {:<22} {:>16} {:>11} {:>8}", "layer", "what", "output", "parameters", "MMAC");
     for l in layers::layers(&graph, r.input_size, r.input_size)? {
         let output = format!("{} x {} x {}", l.output.height, l.output.width, l.output.channels);
         let mmac = l.multiply_adds as f64 / 1e6;
-        println!("  {:<32} {:<22} {output:>16} {:>11} {mmac:>8.2}", l.name, l.kind, l.parameters);
+        say!("  {:<32} {:<22} {output:>16} {:>11} {mmac:>8.2}", l.name, l.kind, l.parameters);
     }
     Ok(())
 }

@@ -56,7 +56,7 @@ pub(crate) fn run(a: &Phantom) -> anyhow::Result<Outcome> {
         let progress = Progress::new("writing an export", "files");
         export_hospital(&config, &a.output, &|done, total| progress.update(done, total))?;
         progress.finish(&format!("{files} files"));
-        println!("{}", a.output.join("truth.csv").display());
+        say!("{}", a.output.join("truth.csv").display());
         return Ok(Outcome::Clean);
     }
     let shortcut = match &a.shortcut {
@@ -75,6 +75,6 @@ pub(crate) fn run(a: &Phantom) -> anyhow::Result<Outcome> {
     let options = ExportOptions { dicom: a.dicom, masks: a.masks };
     let labels = export(&config, &a.output, options, &|done, total| progress.update(done, total))?;
     progress.finish(&format!("{} images", a.images));
-    println!("{}", labels.display());
+    say!("{}", labels.display());
     Ok(Outcome::Clean)
 }

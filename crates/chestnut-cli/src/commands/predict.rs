@@ -9,7 +9,6 @@ use chestnut::fs::write_atomic;
 use chestnut::predict::{self, PredictOptions, Predicted, output};
 use chestnut::study::Study;
 use clap::Args;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Run a compared study's models on new radiographs: probabilities, yes or no, similar cases.
@@ -67,16 +66,16 @@ pub(crate) fn run(a: &Predict) -> anyhow::Result<Outcome> {
     progress.finish(&format!("{} images by {}", predicted.images.len(), predicted.approach));
     let text = if a.json { output::json(&predicted)? + "\n" } else { output::csv(&predicted) };
     match &a.out {
-        None => std::io::stdout().write_all(text.as_bytes())?,
+        None => crate::output::write(format_args!("{text}")),
         Some(path) => {
             write_atomic(path, text.as_bytes())?;
-            println!("Predictions: {}", path.display());
+            say!("Predictions: {}", path.display());
         }
     }
     if let (Some(path), true, false) = (&a.out, a.similar > 0, a.json) {
         let path = similar_path(path);
         write_atomic(&path, output::similar(&predicted).as_bytes())?;
-        println!("Similar cases: {}", path.display());
+        say!("Similar cases: {}", path.display());
     }
     tell(&predicted);
     Ok(if predicted.refused.is_empty() { Outcome::Clean } else { Outcome::SomeRefused })
@@ -84,22 +83,22 @@ pub(crate) fn run(a: &Predict) -> anyhow::Result<Outcome> {
 
 /// Warnings, unusual images and refused ones.
 fn tell(predicted: &Predicted) {
-    predicted.warnings.iter().for_each(|w| eprintln!("  {w}"));
+    predicted.warnings.iter().for_each(|w| remark!("  {w}"));
     let unusual: Vec<&str> = predicted.images.iter().filter(|i| i.unusual).map(|i| i.image.as_str()).collect();
     if !unusual.is_empty() {
-        eprintln!("  {} unlike the study's cohort; look at them before you believe any number:", unusual.len());
+        remark!("  {} unlike the study's cohort; look at them before you believe any number:", unusual.len());
         named(unusual.iter().map(|i| (*i).to_owned()), unusual.len());
     }
     if !predicted.refused.is_empty() {
-        eprintln!("  {} refused:", predicted.refused.len());
+        remark!("  {} refused:", predicted.refused.len());
         named(predicted.refused.iter().map(|r| format!("{}: {}", r.image, r.reason)), predicted.refused.len());
     }
 }
 
 fn named(lines: impl Iterator<Item = String>, count: usize) {
-    lines.take(SHOWN).for_each(|line| eprintln!("    {line}"));
+    lines.take(SHOWN).for_each(|line| remark!("    {line}"));
     if count > SHOWN {
-        eprintln!("    and {} more", count - SHOWN);
+        remark!("    and {} more", count - SHOWN);
     }
 }
 

@@ -40,8 +40,8 @@ pub(crate) fn run(a: &Pretrain) -> anyhow::Result<Outcome> {
     }
     check_name(a, &models)?;
     let set = read_set(a)?;
-    eprintln!("{} images, {} labels: {}", set.samples.len(), set.labels.len(), set.labels.join(", "));
-    set.notes.iter().for_each(|note| eprintln!("  {note}"));
+    remark!("{} images, {} labels: {}", set.samples.len(), set.labels.len(), set.labels.join(", "));
+    set.notes.iter().for_each(|note| remark!("  {note}"));
     let request = request(a, set, &models)?;
     chestnut::fs::create_writable_folder(&a.output)?;
     let _lock = super::locked(&a.output, "pretrain")?;
@@ -57,27 +57,22 @@ pub(crate) fn run(a: &Pretrain) -> anyhow::Result<Outcome> {
     if !finished.refused.is_empty() {
         outcome = Outcome::SomeRefused;
         let list = a.output.join(MISSING_FILE);
-        eprintln!("{} images could not be read; they are listed in {}", finished.refused.len(), list.display());
+        remark!("{} images could not be read; they are listed in {}", finished.refused.len(), list.display());
     }
     if let Some(best) = finished.history.get(finished.best) {
-        println!("Best epoch {} of {}:", finished.best + 1, finished.history.len());
+        say!("Best epoch {} of {}:", finished.best + 1, finished.history.len());
         for (label, auc) in finished.settings.labels.iter().zip(&best.aucs) {
-            println!("  {label:<28} {}", auc.map_or_else(|| "not enough images".to_owned(), |v| format!("{v:.4}")));
+            say!("  {label:<28} {}", auc.map_or_else(|| "not enough images".to_owned(), |v| format!("{v:.4}")));
         }
-        println!("  {:<28} {}", "mean", best.auc.map_or_else(|| "none".to_owned(), |v| format!("{v:.4}")));
+        say!("  {:<28} {}", "mean", best.auc.map_or_else(|| "none".to_owned(), |v| format!("{v:.4}")));
     }
     match &a.name {
         Some(name) => {
             let how = Publication { name: name.clone(), licence: a.licence.clone(), half: a.half, replace: a.replace };
             let record = pretrain::publish(&a.output, &finished, &models, &how)?;
-            println!(
-                "Added {} to {}; use it with `chestnut embed STUDY --net {}`.",
-                record.name,
-                models.display(),
-                name
-            );
+            say!("Added {} to {}; use it with `chestnut embed STUDY --net {}`.", record.name, models.display(), name);
         }
-        None => println!(
+        None => say!(
             "The weights are {}; add them with `chestnut models add FILE --name NAME --input-size {}`.",
             pretrain::best_weights(&a.output).display(),
             finished.settings.size
@@ -89,11 +84,12 @@ pub(crate) fn run(a: &Pretrain) -> anyhow::Result<Outcome> {
 /// A name that cannot be used should not be found out after the training.
 fn check_name(a: &Pretrain, models: &Path) -> anyhow::Result<()> {
     let Some(name) = &a.name else { return Ok(()) };
-    match store::record(models, name) {
-        Ok(_) if !a.replace && models.join(name).exists() => Err(StoreError::Exists(name.clone()).into()),
-        Err(e @ StoreError::Name(_)) => Err(e.into()),
-        _ => Ok(()),
+    store::check_name(name)?;
+    // A damaged network takes its name as well.
+    if !a.replace && models.join(name).exists() {
+        return Err(StoreError::Exists(name.clone()).into());
     }
+    Ok(())
 }
 
 fn read_set(a: &Pretrain) -> anyhow::Result<TrainingSet> {
@@ -122,6 +118,9 @@ fn read_set(a: &Pretrain) -> anyhow::Result<TrainingSet> {
     };
     if let Some(file) = &a.columns.exclude_patients {
         set.exclude_patients(file)?;
+    }
+    if let Some(study) = &a.columns.exclude_study {
+        set.exclude_study(study)?;
     }
     Ok(set)
 }
@@ -203,6 +202,7 @@ fn request(a: &Pretrain, set: TrainingSet, models: &Path) -> anyhow::Result<Requ
         start: String::new(),
         freeze: a.freeze.clone(),
         images: String::new(),
+        table: String::new(),
         size: i.size,
         crop,
         template: None,

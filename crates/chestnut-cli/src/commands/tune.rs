@@ -74,12 +74,16 @@ pub(crate) fn run(a: &Tune) -> anyhow::Result<Outcome> {
     let found = tune(&study, &cohort, &networks, &options, &|done, total| progress.update(done, total))?;
     progress.finish(&format!("{} settings", found.iter().map(|t| t.settings).sum::<usize>()));
     for t in &found {
-        println!(
+        say!(
             "{:<28} {}  AUC {:.3} (sd {:.3}) over {} settings",
-            t.network, t.best.params, t.best.mean, t.best.sd, t.settings
+            t.network,
+            t.best.params,
+            t.best.mean,
+            t.best.sd,
+            t.settings
         );
     }
-    println!("Tables and pictures: {} and {}", study.path("tables").display(), study.path("figures").display());
+    say!("Tables and pictures: {} and {}", study.path("tables").display(), study.path("figures").display());
     Ok(Outcome::Clean)
 }
 

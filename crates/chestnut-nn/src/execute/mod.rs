@@ -4,6 +4,7 @@
 //! so results are the same bits however it is cut. Every item writes its own part of the output: its pixels, its
 //! channels, or both.
 
+mod planes;
 mod pointwise;
 mod window;
 mod winograd;
@@ -12,7 +13,9 @@ use crate::memory::Span;
 use crate::plan::{Algorithm, Convolution};
 use crate::pool::Pool;
 use crate::simd::Isa;
-use chestnut_zoo::graph::{Shape, Window};
+use chestnut_zoo::graph::Shape;
+
+pub(crate) use planes::{affine, mean, pool};
 
 /// Floats of inputs that a worker keeps at hand: 896 KiB, less than half of a 2 MiB L2 cache. Measured there: 384 KiB
 /// is 3 to 7 % slower, since all weights pass by once for each such portion.
@@ -77,12 +80,6 @@ fn panels(widths: &[usize]) -> Vec<(usize, usize)> {
             (width, first - width)
         })
         .collect()
-}
-
-/// Zeros before the first row and column.
-fn before(window: &Window, input: Shape) -> [usize; 2] {
-    let side = |length, size| window.padding.resolve(length, size, window.stride).map_or(0, |r| r.0);
-    [side(input.height, window.size[0]), side(input.width, window.size[1])]
 }
 
 /// A pointer to read-only weights that workers share.

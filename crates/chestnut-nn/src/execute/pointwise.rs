@@ -1,6 +1,6 @@
 //! 1x1 convolutions: a matrix product over pixels, in place or after packing (`kernels::pack`).
 
-use super::{Address, CACHE_FLOATS, Context, Need, before, panels, weights_first};
+use super::{Address, CACHE_FLOATS, Context, Need, panels, weights_first};
 use crate::Precision;
 use crate::cut::{self, Item};
 use crate::kernels::matmul::{self, Run};
@@ -160,7 +160,7 @@ fn pack_block(
         }
         Source::Depthwise { kernel, rectify, window } => {
             let kernel = kernel.as_slice()[b * 9 * LANES..][..9 * LANES].as_ptr();
-            (Kind::Depthwise { kernel, rectify: *rectify }, before(window, si))
+            (Kind::Depthwise { kernel, rectify: *rectify }, window.before(si.height, si.width))
         }
         Source::Stride(stride) => (Kind::Stride(*stride), [0, 0]),
         Source::InPlace => (Kind::Copy, [0, 0]),

@@ -1,6 +1,6 @@
 //! Any window: matrix products over its positions, on rows of a zero-bordered copy of the input.
 
-use super::{Address, Context, Need, before, panels, weights_first};
+use super::{Address, Context, Need, panels, weights_first};
 use crate::Precision;
 use crate::cut::{self, Item};
 use crate::kernels::matmul::{self, Run};
@@ -27,7 +27,7 @@ fn words(c: &Convolution) -> usize {
 
 /// Rows and columns of the input with its zero border, as far as windows reach.
 fn bordered(window: &Window, input: Shape, output: Shape) -> (usize, usize) {
-    let [top, left] = before(window, input);
+    let [top, left] = window.before(input.height, input.width);
     let reach = |length, size| (length - 1) * window.stride + size;
     let (rows, columns) = (reach(output.height, window.size[0]), reach(output.width, window.size[1]));
     // Without a border the input is read in place, whatever lies beyond the last window.
@@ -50,7 +50,7 @@ pub(super) fn run(
     let isa = cx.isa;
     let depth_blocks = blocks(si.channels);
     let (rows, columns) = bordered(&c.window, si, so);
-    let [top, left] = before(&c.window, si);
+    let [top, left] = c.window.before(si.height, si.width);
     let batch = cx.batch;
     let words = words(c);
     let source = if c.precision == Precision::F32 && (rows, columns) == (si.height, si.width) {
@@ -100,7 +100,7 @@ pub(super) fn first_layer(
     residual: Option<Span>,
 ) {
     let (rows, columns) = bordered(&c.window, si, so);
-    let [top, left] = before(&c.window, si);
+    let [top, left] = c.window.before(si.height, si.width);
     let channels = si.channels;
     let copy = cx.shared.part(0, cx.batch * rows * columns * channels);
     cx.pool.run(cx.batch, &|_, i| {
@@ -208,6 +208,8 @@ fn run_rows(
     assert!(c.weights.len() == depth * blocks(so.channels) * LANES && output.len() >= blocks(so.channels) * plane);
     assert!(c.bias.len() == blocks(so.channels) * LANES);
     assert!(residual.is_none_or(|r| r.len() >= output.len()));
+    // Offsets go up and down where a window has several blocks of channels.
+    let furthest = g.offsets.iter().max().copied().expect("a window has a position") + g.depth;
     let (weights, bias) = (Address(c.weights.as_slice().as_ptr()), Address(c.bias.as_slice().as_ptr()));
     pool.run(batch * items.len(), &|_, item| {
         let image = item / items.len();
@@ -215,7 +217,7 @@ fn run_rows(
         for (width, block) in &panels[range] {
             let (lines, pixels) = if g.flat { (1, count * so.width) } else { (count, so.width) };
             for y in first..first + lines {
-                let reach = (pixels - 1) * g.pixel + g.offsets[g.offsets.len() - 1] + g.depth;
+                let reach = (pixels - 1) * g.pixel + furthest;
                 let at = block * plane + (image * so.height + y) * so.width * LANES;
                 let extent = (width - 1) * plane + pixels * LANES;
                 let run = Run {
@@ -233,8 +235,8 @@ fn run_rows(
                     residual_block: plane,
                     relu: c.relu,
                 };
-                // SAFETY: `part` checked input and output (offsets grow, so the last one reaches furthest); items differ
-                // in image, rows or panels.
+                // SAFETY: `part` checked input, as far as the furthest offset reaches, and output; items differ in image,
+                // rows or panels.
                 unsafe { matmul::run(isa, c.precision, &run) };
             }
         }

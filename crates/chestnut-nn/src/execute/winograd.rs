@@ -1,6 +1,6 @@
 //! 3x3 with step 1 by Winograd: transform tiles, multiply per position, transform back (`kernels::winograd`).
 
-use super::{Address, Context, Need, before, panels};
+use super::{Address, Context, Need, panels};
 use crate::kernels::matmul::{self, Run};
 use crate::kernels::winograd::{self as kernel, OUTPUT, Outputs, POSITIONS, Tiles};
 use crate::memory::Span;
@@ -62,7 +62,7 @@ pub(super) fn run(
 ) {
     let g = Geometry::new(c, si, so, cx.batch, cx.pool.threads());
     let isa = cx.isa;
-    let [border, _] = before(&c.window, si);
+    let [border, _] = c.window.before(si.height, si.width);
     let (in_plane, plane) = (cx.batch * si.height * si.width * LANES, cx.batch * so.height * so.width * LANES);
     let (depth_blocks, column_blocks) = (g.depth / LANES, g.columns / LANES);
     let panels = panels(&c.widths);

@@ -159,7 +159,7 @@ unsafe fn depthwise<S: Simd, E: Element<S>, const RECTIFY: bool>(p: &Pack, kerne
             let top = y as isize - p.border[0] as isize;
             let left = x as isize - p.border[1] as isize;
             let image = p.plane.add(image * p.height * p.width * LANES);
-            let rows = (-top).max(0) as usize..3.min(p.height as isize - top) as usize;
+            let rows = (-top).clamp(0, 3) as usize..(p.height as isize - top).clamp(0, 3) as usize;
             let many = left >= 0
                 && left as usize + TOGETHER + 2 <= p.width
                 && x + TOGETHER <= p.out_width

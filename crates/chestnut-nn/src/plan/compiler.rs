@@ -75,6 +75,11 @@ enum Lazy {
     Depthwise { input: NodeId, kernel: Aligned, window: Window, rectify: bool },
 }
 
+/// Whether this is a 1x1 convolution that reads pixel by pixel what its input writes, so that it can compute that itself.
+fn takes_in(op: &Op) -> bool {
+    matches!(op, Op::Conv { window: Window { size: [1, 1], stride: 1, padding: Padding::Valid | Padding::Same }, .. })
+}
+
 struct Compiler<'a> {
     graph: &'a Graph,
     channels: Vec<usize>,
@@ -119,6 +124,10 @@ impl Compiler<'_> {
         (scale, shift)
     }
 
+    fn unsupported(&self, id: NodeId, what: &'static str) -> PlanError {
+        PlanError::Unsupported { layer: self.graph.nodes[id].name.clone(), what }
+    }
+
     fn push(&mut self, named: NodeId, output: NodeId, work: Work) {
         self.steps.push(Step { name: self.graph.nodes[named].name.clone(), output, work });
     }
@@ -136,17 +145,14 @@ impl Compiler<'_> {
                     Some(Lazy::Rectified { input }) => (input, true),
                     _ => (inputs[0], false),
                 };
-                let fits = matches!(window, Window { size: [3, 3], stride: 1, .. })
-                    && matches!(
-                        self.next(id).map(|n| self.op(n)),
-                        Some(Op::Conv { window: Window { size: [1, 1], stride: 1, .. }, .. })
-                    );
-                if !fits {
-                    let layer = self.graph.nodes[id].name.clone();
-                    return Err(PlanError::Unsupported {
-                        layer,
-                        what: "a depthwise convolution other than 3x3 before a 1x1",
-                    });
+                // Every window sees at least one pixel.
+                let fits = matches!(window.padding, Padding::Valid | Padding::Same | Padding::Each(0..=2))
+                    && (window.size, window.stride) == ([3, 3], 1);
+                if !fits || !self.next(id).is_some_and(|n| takes_in(self.op(n))) {
+                    return Err(self.unsupported(
+                        id,
+                        "a depthwise convolution other than 3x3 with a border below 3, before a 1x1 without border",
+                    ));
                 }
                 self.lazy[id] = Some(Lazy::Depthwise { input, kernel, window, rectify });
             }
@@ -154,9 +160,7 @@ impl Compiler<'_> {
                 let (scale, shift) = self.fold(id);
                 let (scale, shift) = (padded(&scale), padded(&shift));
                 let relu = self.next(id).filter(|&n| *self.op(n) == Op::Relu);
-                let pointwise = relu.and_then(|r| self.next(r)).is_some_and(|n| {
-                    matches!(self.op(n), Op::Conv { window: Window { size: [1, 1], stride: 1, .. }, .. })
-                });
+                let pointwise = relu.and_then(|r| self.next(r)).is_some_and(|n| takes_in(self.op(n)));
                 let output = relu.unwrap_or(id);
                 self.done[output] = true;
                 if pointwise {
@@ -192,6 +196,12 @@ impl Compiler<'_> {
                     output,
                     Work::Affine { input: inputs[0], scale: None, shift: None, addend, relu: relu.is_some() },
                 );
+            }
+            Op::MaxPool(Window { size, padding: Padding::Each(p), .. })
+            | Op::AvgPool(Window { size, padding: Padding::Each(p), .. })
+                if p >= size[0].min(size[1]) =>
+            {
+                return Err(self.unsupported(id, "a pooling window that sees nothing but border"));
             }
             Op::MaxPool(window) => {
                 let add = self.next(id).and_then(|n| self.other_operand(n, id)).filter(|&(_, _, scale)| scale == 1.0);
@@ -270,11 +280,14 @@ impl Compiler<'_> {
         };
         if algorithm == Algorithm::Pointwise && window.stride > 1 {
             if !matches!(source, Source::InPlace) {
-                let layer = self.graph.nodes[id].name.clone();
-                return Err(PlanError::Unsupported { layer, what: "a strided 1x1 convolution after a fused layer" });
+                return Err(self.unsupported(id, "a strided 1x1 convolution after a fused layer"));
             }
             source = Source::Stride(window.stride);
         }
+        assert!(
+            algorithm == Algorithm::Pointwise || matches!(source, Source::InPlace),
+            "only what `takes_in` is given a fused layer"
+        );
         // Mean and 1x1 convolution commute as long as nothing bends the values in between.
         if let Source::PreActivation { pool, .. } = &mut source
             && residual.is_none()

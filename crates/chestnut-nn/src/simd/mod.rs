@@ -79,10 +79,12 @@ impl Isa {
         let mut all = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") {
+            // All that `isa_fn!` switches on; a virtual machine may hide one and show the other.
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            if avx2 && is_x86_feature_detected!("avx512f") {
                 all.push(Self::Avx512);
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if avx2 {
                 all.push(Self::Avx2);
             }
         }
@@ -138,7 +140,8 @@ macro_rules! isa_fn {
             unsafe fn avx2($($arg: $ty),*) {
                 unsafe { $generic::<$crate::simd::Avx2>($($arg),*) }
             }
-            // SAFETY: `Engine::new` and `measure_peak` assert that the processor has `isa`; nobody else calls kernels.
+            // SAFETY: whoever calls kernels has an `isa` of `Isa::available`: `Engine::new`, `measure_peak` and
+            // `training::Kernels::with` assert it, `training::Kernels::detect` takes the first.
             match isa {
                 #[cfg(target_arch = "x86_64")]
                 $crate::simd::Isa::Avx512 => unsafe { avx512($($arg),*) },

@@ -2,7 +2,7 @@
 //!
 //! Rows are `[pixel][channel]`; of a row of `row` floats the channels `first..first + channels` are meant.
 
-use super::Kernels;
+use super::{Kernels, covers};
 use crate::simd::{LANES, Simd, isa_fn};
 
 /// Rows that are absorbed together.
@@ -217,11 +217,6 @@ unsafe fn adam_generic<S: Simd>(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: 
     }
 }
 
-/// Floats that `pixels` rows of `row` floats need so that `channels` of the last one exist.
-fn extent(pixels: usize, row: usize, channels: usize) -> usize {
-    if pixels == 0 { 0 } else { (pixels - 1) * row + channels }
-}
-
 impl Kernels {
     /// `out[p][c] = max(x[p][c] * scale[c] + shift[c], floor[c])`: what a layer reads through batch normalisation and
     /// ReLU. `x` starts at the first channel meant; `out` is dense.
@@ -230,7 +225,7 @@ impl Kernels {
     /// If a slice is too short.
     pub fn view(self, x: &[f32], row: usize, affine: [&[f32]; 3], out: &mut [f32]) {
         let n = affine[0].len();
-        assert!(n > 0 && row >= n && x.len() >= extent(out.len() / n, row, n), "rows too short");
+        assert!(n > 0 && row >= n && covers(x, out.len() / n, row, n), "rows too short");
         // SAFETY: no unchecked access inside; `Kernels` exist only for instruction sets present.
         unsafe { view_rows(self.isa, x, row, affine[0], affine[1], affine[2], out) };
     }
@@ -242,9 +237,10 @@ impl Kernels {
     /// If a slice is too short.
     pub fn absorb(self, x: &[f32], row: usize, dz: &[f32], affine: [&[f32]; 3], dx: &mut [f32], sums: &mut [f32]) {
         let n = affine[0].len();
-        let need = extent(dz.len() / n.max(1), row, n);
-        assert!(n > 0 && row >= n && x.len() >= need && dx.len() >= need && sums.len() == 2 * n, "rows too short");
-        // SAFETY: the assert covers the last row of `x`, `dz` and `dx`; `Kernels` exist only for instruction sets present.
+        let pixels = dz.len() / n.max(1);
+        assert!(n > 0 && row >= n && covers(x, pixels, row, n) && covers(dx, pixels, row, n), "rows too short");
+        assert!(sums.len() == 2 * n, "sums of another length");
+        // SAFETY: the asserts cover the last row of `x`, `dz` and `dx`; `Kernels` exist only for instruction sets present.
         unsafe { absorb_rows(self.isa, x, row, dz, affine, dx, sums) };
     }
 
@@ -254,8 +250,8 @@ impl Kernels {
     /// If a slice is too short.
     pub fn settle(self, x: &[f32], dx: &[f32], row: usize, constant: &[f32], slope: &[f32], out: &mut [f32]) {
         let n = constant.len();
-        let need = extent(out.len() / n.max(1), row, n);
-        assert!(n > 0 && row >= n && x.len() >= need && dx.len() >= need, "rows too short");
+        let pixels = out.len() / n.max(1);
+        assert!(n > 0 && row >= n && covers(x, pixels, row, n) && covers(dx, pixels, row, n), "rows too short");
         // SAFETY: as in `view`.
         unsafe { settle_rows(self.isa, x, dx, row, constant, slope, out) };
     }

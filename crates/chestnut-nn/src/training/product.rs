@@ -6,7 +6,7 @@
 
 mod tile;
 
-use super::Kernels;
+use super::{Kernels, covers};
 use crate::kernels::matmul::panel_widths;
 use crate::memory::Aligned;
 use crate::simd::{Isa, LANES, Simd, isa_fn};
@@ -62,10 +62,12 @@ pub struct Window<'a> {
 }
 
 impl Window<'_> {
-    /// Floats of input that are read at most.
-    fn reach(&self) -> usize {
+    /// Floats of input that are read at most, by at least one line and pixel; `None` if no number holds it.
+    fn reach(&self) -> Option<usize> {
         let last = self.taps.iter().max().copied().unwrap_or(0);
-        last + (self.lines - 1) * self.line + (self.pixels - 1) * self.pixel + self.depth
+        let line = (self.lines - 1).checked_mul(self.line)?;
+        let pixel = (self.pixels - 1).checked_mul(self.pixel)?;
+        last.checked_add(line)?.checked_add(pixel)?.checked_add(self.depth)
     }
 }
 
@@ -276,10 +278,13 @@ impl Kernels {
         if window.lines == 0 || window.pixels == 0 {
             return;
         }
-        assert!(window.depth > 0 && packed.rows == window.taps.len() * window.depth, "a matrix of other rows");
-        assert!(input.len() >= window.reach(), "input of {} for a reach of {}", input.len(), window.reach());
-        let pixels = window.lines * window.pixels;
-        assert!(row >= packed.columns && out.len() >= (pixels - 1) * row + packed.columns, "output too short");
+        let rows = window.taps.len().checked_mul(window.depth);
+        assert!(window.depth > 0 && rows == Some(packed.rows), "a matrix of other rows");
+        let reach = window.reach();
+        assert!(reach.is_some_and(|r| input.len() >= r), "input of {} for a reach of {reach:?}", input.len());
+        let pixels = window.lines.checked_mul(window.pixels);
+        let fits = pixels.is_some_and(|pixels| covers(out, pixels, row, packed.columns));
+        assert!(row >= packed.columns && fits, "output too short");
         let mut first = 0;
         for &width in &packed.widths {
             let job = Job {
@@ -319,9 +324,9 @@ impl Kernels {
         if pixels == 0 || depth == 0 || columns == 0 {
             return;
         }
-        assert!(a.len() >= (pixels - 1) * a_pixel + depth, "first factor too short");
-        assert!(b.len() >= pixels * columns, "second factor too short");
-        assert!(out.len() >= depth * columns, "sum too short");
+        assert!(covers(a, pixels, a_pixel, depth), "first factor too short");
+        assert!(covers(b, pixels, columns, columns), "second factor too short");
+        assert!(covers(out, depth, columns, columns), "sum too short");
         let mut first = 0;
         for width in panel_widths(columns.div_ceil(LANES), self.isa.max_width()) {
             let count = (columns - first).min(width * LANES);

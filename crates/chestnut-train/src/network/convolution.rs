@@ -33,10 +33,7 @@ pub(super) struct Geometry {
 
 impl Geometry {
     pub(super) fn new(window: &Window, batch: usize, input: Shape, output: Shape) -> Self {
-        let before = |size: usize, kernel: usize| {
-            window.padding.resolve(size, kernel, window.stride).map_or(0, |(before, _)| before)
-        };
-        let before = [before(input.height, window.size[0]), before(input.width, window.size[1])];
+        let before = window.before(input.height, input.width);
         let mut g = Self { batch, input, output, kernel: window.size, stride: window.stride, before };
         if g.is_pointwise() {
             // All pixels of the batch are one column.

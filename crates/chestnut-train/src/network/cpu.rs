@@ -172,6 +172,11 @@ impl Learner for Cpu {
         Ok(self.tensors.state())
     }
 
+    fn blend_weights(&mut self, average: &mut Weights, decay: f32) -> Result<(), TrainError> {
+        self.tensors.blend(average, decay);
+        Ok(())
+    }
+
     fn restore(&mut self, state: &State) -> Result<(), TrainError> {
         self.tensors.restore(&self.passes.graph, state)
     }

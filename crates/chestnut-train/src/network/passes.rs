@@ -65,18 +65,34 @@ pub(super) struct Passes {
     output: NodeId,
 }
 
+/// Whether every Dense layer applies what the loss and the way back know: the loss takes the sums of the last one and has
+/// the sigmoid in it; between layers there is ReLU or nothing.
+fn check_head(graph: &Graph, output: NodeId) -> Result<(), TrainError> {
+    for (id, node) in graph.nodes.iter().enumerate() {
+        let Op::Dense { activation, .. } = node.op else { continue };
+        let (known, needed) = if id == output {
+            (
+                Activation::Sigmoid,
+                "binary cross-entropy needs one probability per label: a sigmoid, or the sums before it",
+            )
+        } else {
+            (Activation::Relu, "between Dense layers only relu and linear can be taught")
+        };
+        if activation != known && activation != Activation::Linear {
+            let (name, applies) = (&node.name, format!("{activation:?}").to_lowercase());
+            return Err(TrainError::Shape(format!("{name} of {} applies {applies}; {needed}", graph.name)));
+        }
+    }
+    Ok(())
+}
+
 impl Passes {
     pub(super) fn new(graph: &Graph, trained: &Trained, k: Kernels) -> Result<Self, TrainError> {
         let plan = Plan::new(graph)?;
         let Some(output) = graph.output else {
             return Err(TrainError::Shape(format!("{} has no head to be taught", graph.name)));
         };
-        if let Op::Dense { activation: Activation::Softmax, .. } = graph.nodes[output].op {
-            return Err(TrainError::Shape(format!(
-                "the head of {} ends in a softmax; binary cross-entropy needs one probability per label",
-                graph.name
-            )));
-        }
+        check_head(graph, output)?;
         let learns: Vec<bool> = (0..graph.nodes.len()).map(|id| trained.contains(id)).collect();
         let mut observed = vec![false; plan.roots.len()];
         for view in &plan.views {

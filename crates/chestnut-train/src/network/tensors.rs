@@ -1,6 +1,6 @@
 //! The tensors of a network while it learns, and how they start.
 
-use crate::learner::{State, TrainError, Trained, Update};
+use crate::learner::{State, TrainError, Trained, Update, blend};
 use chestnut_nn::training::{AdamStep, Kernels};
 use chestnut_stats::random::Stream;
 use chestnut_zoo::{Graph, Tensor, Weights};
@@ -91,6 +91,15 @@ impl Tensors {
             }
         }
         state
+    }
+
+    /// Moves an average towards the tensors.
+    pub(super) fn blend(&self, average: &mut Weights, decay: f32) {
+        for p in &self.all {
+            if let Some(average) = average.get_mut(&p.name) {
+                blend(&mut average.data, &p.data, decay);
+            }
+        }
     }
 
     pub(super) fn restore(&mut self, graph: &Graph, state: &State) -> Result<(), TrainError> {

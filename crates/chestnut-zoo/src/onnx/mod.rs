@@ -236,13 +236,13 @@ impl<'a> Writer<'a> {
     /// Size, steps and borders of a window: top, left, bottom, right.
     fn window(&self, node: &mut Message, window: &Window, id: NodeId) {
         let (from, to) = (self.shapes[self.graph.nodes[id].inputs[0]], self.shapes[id]);
-        let borders = |input: usize, size: usize, output: usize| {
-            let before = window.padding.resolve(input, size, window.stride).map_or(0, |r| r.0);
+        let borders = |before: usize, input: usize, size: usize, output: usize| {
             let after = ((output - 1) * window.stride + size).saturating_sub(input + before);
             [before as i64, after as i64]
         };
-        let rows = borders(from.height, window.size[0], to.height);
-        let columns = borders(from.width, window.size[1], to.width);
+        let [top, left] = window.before(from.height, from.width);
+        let rows = borders(top, from.height, window.size[0], to.height);
+        let columns = borders(left, from.width, window.size[1], to.width);
         let size = window.size.map(|s| s as i64);
         attach(node, &ints_attribute("kernel_shape", &size));
         attach(node, &ints_attribute("strides", &[window.stride as i64; 2]));

@@ -135,6 +135,8 @@ pub struct Recorded {
     pub standardisation: Option<String>,
     /// Label to parent; see [`crate::store::ModelRecord::conditional`].
     pub conditional: BTreeMap<String, String>,
+    /// Films that taught it; see [`crate::store::ModelRecord::taught_on`].
+    pub taught_on: Vec<String>,
 }
 
 /// A weight file in memory, its tensors under the file's own names.

@@ -12,6 +12,7 @@ use super::{
 use crate::weights::{Tensor, Weights};
 use ::safetensors::tensor::{Dtype, Metadata};
 use half::f16;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
@@ -25,6 +26,8 @@ pub const META_HEAD: &str = "chestnut.head";
 pub const META_CONDITIONAL: &str = "chestnut.conditional";
 /// Metadata key: standardisation of the input.
 pub const META_STANDARDISATION: &str = "chestnut.standardisation";
+/// Metadata key: identities of the films that taught it, as JSON; see [`crate::store::ModelRecord::taught_on`].
+pub const META_TAUGHT_ON: &str = "chestnut.taught_on";
 
 /// Bytes read or written at a time.
 const CHUNK: usize = 1 << 20;
@@ -132,16 +135,12 @@ pub(super) fn read(file: File, length: u64) -> Result<SourceModel, ReadError> {
         let names = left_out.join(", ");
         model.notes.push(format!("left out tensors that are not floating-point values: {names}"));
     }
-    let conditional = match contents.metadata.get(META_CONDITIONAL) {
-        Some(text) => serde_json::from_str(text)
-            .map_err(|e| ReadError::Broken(format!("safetensors: {META_CONDITIONAL}: {e}")))?,
-        None => BTreeMap::new(),
-    };
     model.recorded = Recorded {
         architecture: contents.metadata.get(META_ARCHITECTURE).cloned(),
         head: contents.metadata.get(META_HEAD).and_then(|text| serde_json::from_str(text).ok()),
         standardisation: contents.metadata.get(META_STANDARDISATION).cloned(),
-        conditional,
+        conditional: kept(&contents.metadata, META_CONDITIONAL)?,
+        taught_on: kept(&contents.metadata, META_TAUGHT_ON)?,
     };
     let mut named: Vec<(String, Tensor)> = contents.tensors.into_iter().collect();
     if torch_names::looks_like_torch(named.iter().map(|(name, _)| name.as_str())) {
@@ -160,6 +159,12 @@ pub(super) fn read(file: File, length: u64) -> Result<SourceModel, ReadError> {
         model.layers[place].tensors.push((kind.to_owned(), tensor));
     }
     Ok(model)
+}
+
+/// A value that stands in the metadata as JSON; the default if it is not there.
+fn kept<T: DeserializeOwned + Default>(metadata: &BTreeMap<String, String>, key: &str) -> Result<T, ReadError> {
+    let Some(text) = metadata.get(key) else { return Ok(T::default()) };
+    serde_json::from_str(text).map_err(|e| ReadError::Broken(format!("safetensors: {key}: {e}")))
 }
 
 /// Layer and kind: `block2_sepconv1.depthwise.kernel` is `depthwise.kernel` of `block2_sepconv1`.

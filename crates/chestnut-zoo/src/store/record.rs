@@ -6,7 +6,7 @@
 use crate::graph::Graph;
 use crate::head::{Activation, Head};
 use crate::nets::Architecture;
-use crate::read::safetensors::{META_ARCHITECTURE, META_CONDITIONAL, META_HEAD, META_STANDARDISATION};
+use crate::read::safetensors::{META_ARCHITECTURE, META_CONDITIONAL, META_HEAD, META_STANDARDISATION, META_TAUGHT_ON};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -14,8 +14,11 @@ use std::collections::BTreeMap;
 /// BGR order (Keras `caffe`), -1024 to 1024 in one channel (TorchXRayVision).
 pub const STANDARDISATIONS: [&str; 5] = ["imagenet", "keras-tf", "keras-caffe", "torchxrayvision", "none"];
 
+/// Most films that a network may be taught on by fine-tuning, since all are listed in its record.
+pub const MAX_TAUGHT_ON: usize = 500_000;
+
 /// Rows and columns that an input may have: enough for every network, and no more than memory allows.
-const INPUT_SIZES: std::ops::RangeInclusive<usize> = 32..=2048;
+pub const INPUT_SIZES: std::ops::RangeInclusive<usize> = 32..=2048;
 /// Most Dense layers of a head; VGG's has three.
 const MAX_HEAD_LAYERS: usize = 16;
 /// Most outputs of a Dense layer; the larger of ImageNet's lists has 21,843 classes.
@@ -52,6 +55,10 @@ pub struct ModelRecord {
     /// What was assumed or left out.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Identities of a study's films whose labels taught it, so that it is not compared on them as if it had never seen
+    /// them: hashes of their contents, which name nobody. At most [`MAX_TAUGHT_ON`]; kept in copies of the weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taught_on: Vec<String>,
     /// Version of `chestnut` that added it.
     pub added_by_version: String,
     /// What stands on the embedding.
@@ -92,6 +99,23 @@ impl ModelRecord {
         let graph = architecture.graph_with_channels(&self.head, self.channels);
         graph.shapes(self.input_size, self.input_size).map_err(|e| e.to_string())?;
         Ok(graph)
+    }
+
+    /// The first 12 digits of the weights' hash, for people to recognise them by; what stands there instead, if no hash does.
+    #[must_use]
+    pub fn short_hash(&self) -> &str {
+        self.weights_sha256.get(..12).unwrap_or(&self.weights_sha256)
+    }
+
+    /// Whether the weights' hash is one.
+    pub(super) fn check_hash(&self) -> Result<(), String> {
+        let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if self.weights_sha256.len() == 64 && self.weights_sha256.bytes().all(digit) {
+            Ok(())
+        } else {
+            let found = &self.weights_sha256;
+            Err(format!("weights_sha256 is {found:?}; it has 64 digits, 0 to 9 and a to f; add the network again"))
+        }
     }
 
     /// For each output the outputs whose product is its label's probability, itself first; see [`Self::conditional`].
@@ -168,6 +192,10 @@ pub fn metadata(record: &ModelRecord) -> BTreeMap<String, String> {
         let text = serde_json::to_string(&record.conditional).expect("texts are valid JSON");
         metadata.insert(META_CONDITIONAL.to_owned(), text);
     }
+    if !record.taught_on.is_empty() {
+        let text = serde_json::to_string(&record.taught_on).expect("texts are valid JSON");
+        metadata.insert(META_TAUGHT_ON.to_owned(), text);
+    }
     metadata
 }
 
@@ -200,6 +228,7 @@ mod tests {
             weights_sha256: "1".into(),
             licence: "two\nlines".into(),
             notes: vec!["first".into(), "second".into()],
+            taught_on: vec!["0123456789abcdef".into()],
             added_by_version: "0".into(),
             head: Head { layers, labels: vec!["ill".into(), "well".into()] },
             conditional: BTreeMap::new(),
@@ -248,6 +277,7 @@ mod tests {
             added_by_version: "0".into(),
             head,
             conditional,
+            taught_on: Vec::new(),
         };
         let layer = |units| HeadLayer { units, activation: Activation::Linear };
         let unnamed = |layers| record(Head { layers, labels: Vec::new() }, BTreeMap::new());

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::head::Head;
-use crate::read::safetensors::META_CONDITIONAL;
+use crate::read::safetensors::{META_CONDITIONAL, META_HEAD, META_TAUGHT_ON};
 use std::collections::BTreeMap;
 
 fn export(folder: &Path, architecture: Architecture, head: &Head) -> PathBuf {
@@ -19,7 +19,12 @@ fn a_network_goes_in_and_comes_out() {
     let file = export(folder.path(), Architecture::DenseNet121, &Head::chexpert());
     let added = add(&store, &file, "mine", None, &AddOptions::default()).expect("fits");
     assert_eq!(added.architecture, "densenet121");
-    assert_eq!(added.head, Head::chexpert(), "14 outputs are CheXpert's");
+    assert_eq!(
+        added.head,
+        Head { labels: Vec::new(), ..Head::chexpert() },
+        "14 outputs of such a file can be anything's"
+    );
+    assert!(added.notes.iter().any(|n| n.contains("14 outputs") && n.contains("--labels")), "{:?}", added.notes);
     assert_eq!((added.licence.as_str(), added.standardisation.as_str()), ("not stated", "imagenet"));
     let (record, graph, weights) = load(&store, "mine").expect("loads");
     assert_eq!(record, added);
@@ -51,7 +56,8 @@ fn conditional_outputs_are_known_from_the_file_and_kept_in_copies() {
     let weights = weights::seeded(&Architecture::Vgg16.graph(&Head::chexpert()), 3);
     let conditional = BTreeMap::from([("Pneumonia".to_owned(), "Consolidation".to_owned())]);
     let text = serde_json::to_string(&conditional).expect("JSON");
-    let metadata = BTreeMap::from([(META_CONDITIONAL.to_owned(), text)]);
+    let head = serde_json::to_string(&Head::chexpert()).expect("JSON");
+    let metadata = BTreeMap::from([(META_CONDITIONAL.to_owned(), text), (META_HEAD.to_owned(), head)]);
     write_safetensors(&file, &weights, &metadata, false).expect("written");
     let added = add(&store, &file, "mine", None, &AddOptions::default()).expect("fits");
     assert_eq!(added.conditional, conditional);
@@ -62,6 +68,28 @@ fn conditional_outputs_are_known_from_the_file_and_kept_in_copies() {
     let options = AddOptions { head: HeadHint { labels: Some(labels), activations: None }, ..AddOptions::default() };
     let renamed = add(&store, &file, "renamed", None, &options).expect("fits");
     assert!(renamed.conditional.is_empty() && renamed.notes.iter().any(|n| n.contains("renamed")));
+}
+
+#[test]
+fn films_that_taught_a_network_stay_known_in_copies() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = folder.path().join("store");
+    let file = folder.path().join("source.safetensors");
+    let weights = weights::seeded(&Architecture::Vgg16.graph(&Head::none()), 3);
+    let write = |text: &str| {
+        let metadata = BTreeMap::from([(META_TAUGHT_ON.to_owned(), text.to_owned())]);
+        write_safetensors(&file, &weights, &metadata, false).expect("written");
+    };
+    write("[\"0123456789abcdef\"]");
+    let added = add(&store, &file, "mine", None, &AddOptions::default()).expect("fits");
+    assert_eq!(added.taught_on, ["0123456789abcdef"]);
+    assert_eq!(record(&store, "mine").expect("read"), added);
+    let copy = add(&store, &store.join("mine").join(WEIGHTS_FILE), "copy", None, &AddOptions::default());
+    assert_eq!(copy.expect("fits").taught_on, added.taught_on);
+    // A list that cannot be read must not be taken for none.
+    write("0123456789abcdef");
+    let error = add(&store, &file, "other", None, &AddOptions::default()).expect_err("no list").to_string();
+    assert!(error.contains(META_TAUGHT_ON), "{error}");
 }
 
 #[test]
@@ -84,6 +112,52 @@ fn nothing_is_left_of_a_network_that_does_not_fit() {
     let error = add(&store, &file, "v", None, &options).expect_err("no head");
     assert!(error.to_string().contains("1 labels were given, but the network has 0 outputs"), "{error}");
     assert!(matches!(load(&store, "v"), Err(StoreError::Absent { .. })));
+}
+
+#[test]
+#[allow(clippy::print_stderr, reason = "a test that did not run says so")]
+fn a_network_is_there_at_every_moment_of_its_replacement() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let [one, other, target] = ["one", "other", "net"].map(|name| folder.path().join(name));
+    fs::create_dir(&one).expect("made");
+    fs::create_dir(&other).expect("made");
+    if !swap(&one, &other) {
+        eprintln!("SKIPPED: {} cannot swap two folders", folder.path().display());
+        return;
+    }
+    let replace = || {
+        let unfinished = Unfinished::new(folder.path(), "net").expect("made");
+        fs::write(unfinished.path.join(RECORD_FILE), "new").expect("written");
+        unfinished.publish(&target).expect("published");
+    };
+    replace();
+    std::thread::scope(|scope| {
+        let replacing = scope.spawn(|| (0..300).for_each(|_| replace()));
+        while !replacing.is_finished() {
+            assert!(target.exists(), "absent for a moment");
+        }
+    });
+    assert_eq!(fs::read_to_string(target.join(RECORD_FILE)).expect("whole"), "new");
+    assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 3, "nothing is left beside it");
+}
+
+#[test]
+fn a_hash_that_is_none_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = export(folder.path(), Architecture::Vgg16, &Head::none());
+    let added = add(folder.path(), &file, "v", None, &AddOptions::default()).expect("fits");
+    assert!(added.short_hash().len() == 12 && added.weights_sha256.starts_with(added.short_hash()));
+    let path = folder.path().join("v").join(RECORD_FILE);
+    let text = fs::read_to_string(&path).expect("text");
+    let hash = added.weights_sha256.clone();
+    // Byte 12 of the first lies within a character.
+    for bad in ["Prüfsumme ü ü unbekannt".to_owned(), String::new(), hash.to_uppercase(), hash[1..].to_owned()] {
+        fs::write(&path, text.replace(&hash, &bad)).expect("written");
+        let error = record(folder.path(), "v").expect_err("no hash").to_string();
+        assert!(error.contains("weights_sha256 is"), "{error}");
+        let edited = ModelRecord { weights_sha256: bad, ..added.clone() };
+        assert!(edited.weights_sha256.starts_with(edited.short_hash()));
+    }
 }
 
 #[test]

@@ -170,3 +170,21 @@ fn another_epsilon_is_moved_into_the_variance() {
     }
     assert_eq!(weights["bn.moving_variance"], fitted.weights["bn.moving_variance"]);
 }
+
+#[test]
+fn a_variance_of_0_stays_usable_under_a_larger_epsilon() {
+    let graph = Architecture::DenseNet121.graph(&Head::none());
+    let fit = |variance: f32| {
+        let mut weights = seeded(&graph, 1);
+        weights.get_mut("conv1_bn.moving_variance").expect("there").data[3] = variance;
+        let mut file = source(&weights, str::to_owned);
+        // As PyTorch saves it; Keras's DenseNet adds 1.001e-5.
+        file.layers.iter_mut().filter(|l| l.name == "conv1_bn").for_each(|l| l.epsilon = Some(1e-5));
+        file.fit(Architecture::DenseNet121, &HeadHint::default())
+    };
+    let fitted = fit(0.0).expect("a channel that never changes is no damage");
+    let shifted = fitted.weights["conv1_bn.moving_variance"].data[3];
+    assert!((shifted + 1.001e-5 - 1e-5).abs() < 1e-11, "{shifted:e}");
+    let error = fit(-1e-3).expect_err("damaged").to_string();
+    assert!(error.contains("conv1_bn.moving_variance (a negative variance)"), "{error}");
+}

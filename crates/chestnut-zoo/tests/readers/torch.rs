@@ -134,6 +134,15 @@ fn a_torch_state_dictionary_becomes_keras_densenet() {
         assert!(if name.ends_with("variance") { close } else { found == tensor }, "{name}");
     }
 
+    // As many outputs as CheXpert has labels, in a file that can just as well have ChestX-ray14's.
+    let graph = Architecture::DenseNet121.graph(&with_head(&[(14, Activation::Sigmoid)]));
+    let fourteen: Vec<(String, Tensor)> = seeded(&graph, 1).iter().map(|(name, t)| to_torch(name, t)).collect();
+    write_torch(&path, &fourteen);
+    let model = read(&path, &ReadOptions::default()).expect("a dictionary of tensors");
+    let fitted = model.fit(Architecture::DenseNet121, &HeadHint::default()).expect("fits");
+    assert!(fitted.head.labels.is_empty(), "{:?}", fitted.head.labels);
+    assert!(fitted.notes.iter().any(|n| n.contains("14 outputs") && n.contains("--labels")), "{:?}", fitted.notes);
+
     // A storage that is shorter than its tensor, and an entry cut off.
     let mut short = torch.clone();
     short[3].1.data.pop();

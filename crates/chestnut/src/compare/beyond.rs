@@ -10,7 +10,8 @@ use crate::evaluate::detail::{DetailOptions, Tested, detail};
 use crate::evaluate::differences::difference;
 use crate::evaluate::results::{Difference, LearningPoint, MethodDetail, Subgroups, Timing};
 use crate::evaluate::subgroups::subgroups;
-use crate::evaluate::{MethodScore, Repeated, mean, score_method};
+use crate::evaluate::{MethodScore, Repeated, score_method};
+use chestnut_stats::mean;
 use chestnut_stats::random::Stream;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -4,7 +4,6 @@ use super::{Approach, CompareOptions, MAX_REPEATS};
 use crate::cohort::Cohort;
 use crate::embed::Network;
 use crate::error::{Error, Result};
-use crate::predict::store::cohort_hash;
 use crate::transfer::deep;
 use chestnut_forest::Labels;
 use std::collections::BTreeSet;
@@ -40,21 +39,33 @@ pub(super) fn options(networks: &[Network], options: &CompareOptions) -> Result<
     }
 }
 
-/// Refuses networks whose weights were taught on this study's own patients.
+/// Refuses networks whose weights were taught on films of this study, in whatever part these are now.
 ///
 /// # Errors
 /// [`Error::Network`].
-pub(super) fn not_taught_here(networks: &[Network], cohort: &Cohort) -> Result<()> {
-    let note = deep::taught_on(&cohort_hash(cohort));
-    match networks.iter().find(|n| n.record.notes.contains(&note)) {
-        Some(network) => Err(Error::Network {
-            network: network.name.clone(),
-            problem: "was taught on this study's own patients, so its embeddings know their labels; compare the \
-                      network that it came from, which shows the taught one too"
-                .to_owned(),
-        }),
-        None => Ok(()),
+pub(crate) fn not_taught_here(networks: &[Network], cohort: &Cohort) -> Result<()> {
+    for Network { name, record } in networks {
+        let refused = |problem: String| Err(Error::Network { network: name.clone(), problem });
+        if record.notes.iter().any(|note| note.starts_with(deep::TAUGHT_UNLISTED)) {
+            return refused(
+                "was taught by an earlier finetune, which kept no list of its films, so nobody can tell whether this \
+                 study's are among them; name the network that it came from with --net, or run finetune again"
+                    .to_owned(),
+            );
+        }
+        let taught: BTreeSet<&str> = record.taught_on.iter().map(String::as_str).collect();
+        let mut known = cohort.images.iter().filter(|image| taught.contains(deep::film(image).as_str()));
+        if let Some(first) = known.next() {
+            return refused(format!(
+                "was taught by finetune on {} of this study's {} images, {} for one, so its embeddings know their \
+                 labels; name the network that it came from with --net, and compare shows the taught one beside it",
+                1 + known.count(),
+                cohort.images.len(),
+                first.id
+            ));
+        }
     }
+    Ok(())
 }
 
 /// Per label, why nothing can be learned from `rows`.

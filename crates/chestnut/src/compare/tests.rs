@@ -292,6 +292,29 @@ fn a_class_missing_in_a_fold_is_not_judged_there() {
     }
 }
 
+/// One film more or less must not switch the check off.
+#[test]
+fn a_network_is_not_compared_where_it_was_taught() {
+    let mut made = made(6, 1, &|_, _| '+');
+    not_taught_here(&made.networks, &made.cohort).expect("nobody taught them");
+    let seen: Vec<String> = made.cohort.images[1..3].iter().map(deep::film).collect();
+    assert_eq!((seen[0].len(), seen[0] == seen[1]), (16, false));
+    made.networks[1].record.taught_on = seen;
+    for film in [5, 0] {
+        let error = not_taught_here(&made.networks, &made.cohort).expect_err("two films are known").to_string();
+        let says = ["seeded:vgg16", "2 of this study's", "0001_0 for one", "--net"];
+        assert!(says.iter().all(|s| error.contains(s)), "{error}");
+        made.cohort.images.remove(film);
+    }
+    made.cohort.images.truncate(1);
+    assert!(not_taught_here(&made.networks, &made.cohort).is_err(), "one film is enough");
+    made.cohort.images[0].sha256.push('0');
+    not_taught_here(&made.networks, &made.cohort).expect("another film");
+    made.networks[0].record.notes.push(format!("{}0f0f", deep::TAUGHT_UNLISTED));
+    let error = not_taught_here(&made.networks, &made.cohort).expect_err("nobody can tell").to_string();
+    assert!(error.contains("run finetune again"), "{error}");
+}
+
 #[test]
 fn a_label_map_that_does_not_fit_is_said() {
     let made = made(4, 1, &|_, _| '+');

@@ -128,6 +128,15 @@ fn an_unfinished_network_is_said() {
     let found = examine(folder.path(), &[], &|_| {}).findings;
     let of = |name: &str| found.iter().find(|f| f.name == name).map(|f| f.status);
     assert_eq!((of("leftovers"), of("damaged")), (Some(Status::Warning), Some(Status::Problem)), "{found:?}");
+
+    fs::create_dir_all(folder.path().join(".my.net.17.old")).expect("a folder");
+    fs::create_dir_all(folder.path().join(".damaged.17.old")).expect("a folder");
+    let found = examine(folder.path(), &[], &|_| {}).findings;
+    let cut = found.iter().find(|f| f.name == "my.net").expect("found");
+    assert!(cut.status == Status::Problem && cut.text.contains(".my.net.17.old"), "{cut:?}");
+    assert!(cut.way_out.as_ref().is_some_and(|w| w.contains("rename that folder to my.net")), "{cut:?}");
+    let left = found.iter().find(|f| f.name == "leftovers").expect("found");
+    assert!(left.text.contains(".damaged.17.old") && !left.text.contains("my.net"), "{left:?}");
 }
 
 #[test]

@@ -70,6 +70,7 @@ impl Network {
             weights_sha256: "seeded (not trained)".to_owned(),
             licence: "none needed: made by a formula".to_owned(),
             notes: vec!["weights are a formula, not trained on anything".to_owned()],
+            taught_on: Vec::new(),
             added_by_version: env!("CARGO_PKG_VERSION").to_owned(),
             head,
             conditional: BTreeMap::new(),

@@ -4,13 +4,13 @@
 //! (1979) over the labels that could be tested; for the mean AUC by resampling patients, both methods on the same
 //! resamples. Repeated splits are not used here: their test parts overlap, and no p value follows from them.
 
+use super::LEVEL;
 use super::detail::bootstrap::{Draws, Ranked};
 use super::detail::{DetailOptions, Tested, missing_class};
 use super::results::{Difference, LabelDifference};
-use super::{LEVEL, mean};
 use chestnut_stats::delong::paired_delong;
 use chestnut_stats::multiple::holm;
-use chestnut_stats::roc;
+use chestnut_stats::{mean, roc};
 
 /// AUC of `first` minus AUC of `second`, per label and on average.
 ///

@@ -11,8 +11,7 @@ pub mod results;
 pub mod subgroups;
 pub mod table;
 
-use chestnut_stats::delong;
-use chestnut_stats::roc;
+use chestnut_stats::{delong, mean, roc};
 use serde::{Deserialize, Serialize};
 
 /// Labels with fewer test positives are marked, and a second mean is given without them (protocol 6.2).
@@ -278,11 +277,6 @@ pub fn spread(repeats: &[MethodScore]) -> Option<Spread> {
         mean: Repeated::of((0..repeats.len()).filter_map(mean_of)),
         left_out: left_out.map(|(l, _)| l.label.clone()).collect(),
     })
-}
-
-pub(crate) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let (sum, count) = values.fold((0.0, 0_usize), |(s, n), v| (s + v, n + 1));
-    (count > 0).then(|| sum / count as f64)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::{ExplainedHead, SOURCES};
 use crate::cohort::Cohort;
 use crate::cohort::Unit;
 use crate::cohort::source::Sources;
-use crate::compare::{label_table, parts_of, untrained};
+use crate::compare::{label_table, not_taught_here, parts_of, untrained};
 use crate::embed::{self, EmbeddingTable, Network, unlike_plain};
 use crate::error::{Error, Result};
 use crate::evaluate::table::SPLIT_BY_IMAGE;
@@ -81,7 +81,8 @@ impl<'a> Models<'a> {
     /// Fits both models of every network. `store` is the model store; `progress` is called with (done, total) networks.
     ///
     /// # Errors
-    /// If embeddings are missing or stale, the cohort cannot be split, or nothing can be learned.
+    /// If embeddings are missing or stale, a network was taught on the study, the cohort cannot be split, or nothing
+    /// can be learned.
     pub fn fit(
         study: &'a Study,
         cohort: &Cohort,
@@ -100,6 +101,7 @@ impl<'a> Models<'a> {
             return Err(Error::Network { network: name.clone(), problem });
         }
         let (cohort, tables) = crate::compare::common(study, cohort, networks)?;
+        not_taught_here(networks, &cohort)?;
         let [train, validation, test] = parts_of(&cohort, &study.settings.split)?;
         let mut learned = [&train[..], &validation[..]].concat();
         learned.sort_unstable();

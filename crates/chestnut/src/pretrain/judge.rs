@@ -5,7 +5,8 @@
 
 use super::error::Result;
 use super::feed::Data;
-use chestnut_stats::roc;
+use chestnut_stats::logistic::softplus;
+use chestnut_stats::{mean, roc};
 use chestnut_train::Learner;
 
 /// What the validation images say.
@@ -51,12 +52,7 @@ fn score(data: &Data, logits: &[f32]) -> Judged {
         }
         aucs.push(roc::auc(&scores, &truths).ok());
     }
-    let found: Vec<f64> = aucs.iter().flatten().copied().collect();
-    Judged {
-        loss: (terms > 0).then(|| loss / terms as f64),
-        auc: (!found.is_empty()).then(|| found.iter().sum::<f64>() / found.len() as f64),
-        aucs,
-    }
+    Judged { loss: (terms > 0).then(|| loss / terms as f64), auc: mean(aucs.iter().flatten().copied()), aucs }
 }
 
 /// Logarithm of a label's probability, along its path if there are parents.
@@ -74,11 +70,6 @@ fn log_probability(row: &[f32], label: usize, parents: Option<&[Option<usize>]>)
 fn log_complement(log: f64, logit: f64, along_path: bool) -> f64 {
     // By exp_m1, which keeps what lies below the rounding of p; the logarithm stays finite.
     if along_path { -(-log.exp_m1()).max(f64::MIN_POSITIVE).ln() } else { softplus(logit) }
-}
-
-/// log(1 + exp(z)) without overflow.
-fn softplus(z: f64) -> f64 {
-    z.max(0.0) + (-z.abs()).exp().ln_1p()
 }
 
 #[cfg(test)]

@@ -33,8 +33,10 @@ use crate::fs::{create_writable_folder, to_hex, write_atomic};
 use crate::image::recipe::{Recipe, Standardisation};
 use cache::{Cache, Refused};
 use chestnut_train::{Learner, TrainError, Trained, Update};
-use chestnut_zoo::read::safetensors::{META_ARCHITECTURE, META_CONDITIONAL, META_HEAD, META_STANDARDISATION};
-use chestnut_zoo::{Graph, Head, Weights};
+use chestnut_zoo::read::safetensors::{
+    META_ARCHITECTURE, META_CONDITIONAL, META_HEAD, META_STANDARDISATION, META_TAUGHT_ON,
+};
+use chestnut_zoo::{Graph, Head, Weights, store};
 use crop::{Crop, Template};
 use feed::Data;
 use set::TrainingSet;
@@ -83,7 +85,8 @@ pub struct Request {
     pub start: Start,
     /// How grey values become the network's input; that of the network to start from, or ImageNet's, if not given.
     pub standardisation: Option<Standardisation>,
-    /// What changes the weights. `labels`, `start`, `images`, `template` and `standardisation` are filled in here.
+    /// What changes the weights. `labels`, `start`, `images`, `table`, `template` and `standardisation` are filled in
+    /// here.
     pub settings: Settings,
     /// Largest share of images that may be missing.
     pub max_missing: f64,
@@ -182,6 +185,7 @@ pub type Build<'a> =
 pub fn pretrain(request: &Request, build: &mut Build<'_>, report: &dyn Fn(&Event<'_>)) -> Result<Finished> {
     let mut settings = request.settings.clone();
     settings.labels.clone_from(&request.set.labels);
+    settings.table = request.set.table_hash();
     settings.check().map_err(PretrainError::Request)?;
     if request.cache_size < settings.size {
         return Err(PretrainError::Request(format!(
@@ -223,7 +227,9 @@ pub fn pretrain(request: &Request, build: &mut Build<'_>, report: &dyn Fn(&Event
     // The learner has a copy, and the first weights of a large network take hundreds of megabytes.
     let start::Ready { mut notes, graph, weights, .. } = ready;
     drop(weights);
-    let metadata = metadata(&graph, &settings)?;
+    let mut metadata = metadata(&graph, &settings)?;
+    // What taught the network that it starts from is still in the weights.
+    metadata.extend(record.and_then(|record| store::metadata(&record).remove_entry(META_TAUGHT_ON)));
     let run = train::Run {
         data: &data,
         settings: &settings,

@@ -33,6 +33,10 @@ pub struct Settings {
     pub freeze: Vec<String>,
     /// Identity of the images: key of the cache.
     pub images: String,
+    /// Identity of what the table says of them ([`super::set::TrainingSet::table_hash`]); empty in a checkpoint from
+    /// before it was kept.
+    #[serde(default)]
+    pub table: String,
     /// Rows and columns of the input.
     pub size: usize,
     /// Where the input is cut from the cached image.
@@ -134,11 +138,25 @@ impl Settings {
         for key in order {
             let (now, then) = (now.get(key), then.get(key));
             if now != then {
+                if key == "table" {
+                    return Err(other_table(&before.table));
+                }
                 let show = |v: Option<&Value>| v.map_or_else(|| "nothing".to_owned(), short);
                 return Err(format!("was made with {key} {}, asked is {}", show(then), show(now)));
             }
         }
         Ok(())
+    }
+}
+
+/// What to say of a checkpoint of another table; hashes would tell nobody anything.
+fn other_table(before: &str) -> String {
+    if before.is_empty() {
+        "was made by an earlier version, which kept no identity of the table: nobody can tell whether labels, patients \
+         and parts are still the same"
+            .to_owned()
+    } else {
+        "was made with another table: labels, patients or parts of its images have changed since".to_owned()
     }
 }
 
@@ -169,6 +187,7 @@ pub(super) mod tests {
             start: "seed".into(),
             freeze: Vec::new(),
             images: "key".into(),
+            table: "hash".into(),
             size: 32,
             crop: Crop::Centre,
             template: None,
@@ -203,6 +222,8 @@ pub(super) mod tests {
             (Settings { seed: 6, ..s.clone() }, "seed 6, asked is 5"),
             (Settings { labels: vec!["Dark".into()], ..s.clone() }, "labels [\"Dark\"]"),
             (Settings { epochs: 9, ..s.clone() }, "epochs 9, asked is 4"),
+            (Settings { table: "other".into(), ..s.clone() }, "another table: labels, patients or parts"),
+            (Settings { table: String::new(), ..s.clone() }, "kept no identity of the table"),
         ] {
             let error = s.same_as(&other).expect_err("differs");
             assert!(error.contains(says), "{error}");
@@ -222,6 +243,9 @@ pub(super) mod tests {
         let old = text.replace("\"accumulate\":1,", "").replace("\"balanced\":false,", "");
         assert!(old.len() < text.len());
         assert_eq!(serde_json::from_str::<Settings>(&old).expect("valid"), s);
+        let older = text.replace("\"table\":\"hash\",", "");
+        let older: Settings = serde_json::from_str(&older).expect("refused by name, not as unreadable");
+        assert!(older.table.is_empty() && s.same_as(&older).is_err());
         for (bad, says) in [
             (Settings { epochs: 0, ..s.clone() }, "--epochs"),
             (Settings { batch: 0, ..s.clone() }, "--batch"),

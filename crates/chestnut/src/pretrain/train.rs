@@ -176,7 +176,7 @@ impl Run<'_> {
         if let (Some(decay), Some(average)) = (self.settings.ema, going.average.as_mut()) {
             // The first averages forget the random start sooner.
             let done = going.place.step as f64;
-            blend(average, &learner.state()?.weights, decay.min((1.0 + done) / (10.0 + done)) as f32);
+            learner.blend_weights(average, decay.min((1.0 + done) / (10.0 + done)) as f32)?;
         }
         Ok(loss)
     }
@@ -280,15 +280,6 @@ impl Run<'_> {
 
 fn aucs(history: &[EpochRecord]) -> Vec<Option<f64>> {
     history.iter().map(|r| r.auc).collect()
-}
-
-/// `average = decay * average + (1 - decay) * weights`, so that what does not move stays to the bit.
-fn blend(average: &mut Weights, weights: &Weights, decay: f32) {
-    for (name, kept) in average.iter_mut() {
-        if let Some(now) = weights.get(name) {
-            kept.data.iter_mut().zip(&now.data).for_each(|(a, w)| *a += (1.0 - decay) * (w - *a));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! What a training run shows while it runs: one line that renews itself on a terminal, a line now and then elsewhere.
 
+use crate::output;
 use crate::progress::Progress;
 use chestnut::pretrain::Event;
 use std::cell::{Cell, RefCell};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 /// Between two plain lines.
@@ -25,10 +26,10 @@ impl Live {
             Event::Cached { done, all } => self.stage("reading images", done, all),
             Event::Cropped { done, all } => self.stage("placing windows", done, all),
             Event::Dealt { train, validation } => {
-                eprintln!("{train} images to learn from, {validation} of other patients to judge by");
+                remark!("{train} images to learn from, {validation} of other patients to judge by");
             }
             Event::Resumed { epoch, batch } => {
-                eprintln!("going on in epoch {} after {batch} batches", epoch + 1);
+                remark!("going on in epoch {} after {batch} batches", epoch + 1);
             }
             Event::Batch { epoch, epochs, batch, batches, loss, auc, images_per_second, seconds_left } => {
                 let auc = auc.map_or_else(String::new, |v| format!(", AUC {v:.4}"));
@@ -42,7 +43,7 @@ impl Live {
             Event::Epoch { record, best } => {
                 self.close();
                 let number = |v: Option<f64>| v.map_or_else(|| "none".to_owned(), |v| format!("{v:.4}"));
-                eprintln!(
+                remark!(
                     "epoch {}: loss {:.4}, validation loss {}, mean AUC {}{}",
                     record.epoch + 1,
                     record.loss,
@@ -75,18 +76,16 @@ impl Live {
         }
         self.last.set(Some(Instant::now()));
         if terminal {
-            eprint!("\r\x1b[2K{text}");
-            // A terminal that is gone is no reason to stop.
-            let _ = std::io::stderr().flush();
+            output::aside(format_args!("\r\x1b[2K{text}"));
             self.open.set(true);
         } else {
-            eprintln!("{text}");
+            remark!("{text}");
         }
     }
 
     fn close(&self) {
         if self.open.replace(false) {
-            eprint!("\r\x1b[2K");
+            output::aside(format_args!("\r\x1b[2K"));
         }
     }
 }

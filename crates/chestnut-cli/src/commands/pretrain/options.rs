@@ -35,13 +35,13 @@ pub(crate) struct Pretrain {
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// Licence of the weights, as text.
-    #[arg(long)]
+    #[arg(long, requires = "name")]
     pub(crate) licence: Option<String>,
     /// Store kernels in 16 bits: half the size.
-    #[arg(long)]
+    #[arg(long, requires = "name")]
     pub(crate) half: bool,
     /// Replace a network of that name.
-    #[arg(long)]
+    #[arg(long, requires = "name")]
     pub(crate) replace: bool,
     /// Network of the store to start from, such as ImageNet's; random weights if not given.
     #[arg(long)]
@@ -94,9 +94,12 @@ pub(crate) struct Columns {
     /// Views to keep (chexpert, nih14).
     #[arg(long, value_enum, default_value_t = ViewsArg::Frontal)]
     pub(crate) views: ViewsArg,
-    /// File of patients to leave out, one id a line.
+    /// File of patients to leave out, one id a line as the table writes it.
     #[arg(long, value_name = "FILE")]
     pub(crate) exclude_patients: Option<PathBuf>,
+    /// Leave out all patients of a study that was ingested, known by id, pseudonym or any film of theirs.
+    #[arg(long, value_name = "STUDY")]
+    pub(crate) exclude_study: Option<PathBuf>,
     /// Share of the images to judge by, whole patients.
     #[arg(long, default_value_t = 0.1)]
     pub(crate) validation: f64,

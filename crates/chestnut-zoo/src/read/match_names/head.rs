@@ -135,12 +135,18 @@ impl SourceModel {
         }
         let torch =
             matches!(self.format, SourceFormat::TorchStateDict | SourceFormat::TorchModel | SourceFormat::Safetensors);
-        if outputs == CHEXPERT_14.len() {
+        // The paper's networks are Keras's. In PyTorch 14 outputs can as well be ChestX-ray14's.
+        if !torch && outputs == CHEXPERT_14.len() {
             head.labels = CHEXPERT_14.iter().map(ToString::to_string).collect();
-            notes.push("14 outputs: CheXpert's 14 labels in the paper's order are assumed; give labels if not".into());
+            notes
+                .push("14 outputs: CheXpert's 14 labels in the paper's order are assumed; give --labels if not".into());
         } else if torch && channels == 1 && outputs == TORCHXRAYVISION_18.len() {
             head.labels = TORCHXRAYVISION_18.iter().map(ToString::to_string).collect();
-            notes.push("1 channel and 18 outputs: TorchXRayVision's labels are assumed; give labels if not".into());
+            notes.push("1 channel and 18 outputs: TorchXRayVision's labels are assumed; give --labels if not".into());
+        } else if outputs > 0 {
+            notes.push(format!(
+                "the file does not say what its {outputs} outputs are; name them, in order, with --labels"
+            ));
         }
         Ok(head)
     }

@@ -3,10 +3,10 @@
 //! A resample is a number of times for each row. Each label's rows are sorted once, and its AUC on any resample is then
 //! one walk over them, equal to `roc::auc` on the repeated rows. All methods of a study see the same resamples.
 
-use crate::evaluate::{LEVEL, mean};
+use crate::evaluate::LEVEL;
 use chestnut_stats::random::Stream;
 use chestnut_stats::resample::MAX_RESAMPLES;
-use chestnut_stats::{Clusters, StatsError, roc};
+use chestnut_stats::{Clusters, StatsError, mean, roc};
 use rayon::prelude::*;
 
 /// Purpose of the stream of draws.

@@ -2,9 +2,8 @@
 
 use super::bootstrap::PURPOSE;
 use super::*;
-use crate::evaluate::mean;
-use chestnut_stats::Clusters;
 use chestnut_stats::random::Stream;
+use chestnut_stats::{Clusters, mean};
 
 /// 1.96, in full.
 const Z: f64 = 1.959_963_984_540_054;

@@ -5,7 +5,7 @@ use super::maps::Maps;
 use crate::error::Result;
 use chestnut_forest::Labels;
 use chestnut_stats::random::Stream;
-use chestnut_stats::roc;
+use chestnut_stats::{mean, roc};
 use chestnut_train::depth::learning;
 use chestnut_train::{Batch, Cpu, Epoch, Learner, State, Update};
 use chestnut_zoo::{Graph, Weights, weights};
@@ -147,8 +147,7 @@ fn mean_auc(learner: &mut Cpu, maps: &mut Maps, labels: &Labels, rows: &[usize])
         let (scores, truth): (Vec<f64>, Vec<bool>) = known.unzip();
         roc::auc(&scores, &truth).ok()
     };
-    let aucs: Vec<f64> = (0..outputs).filter_map(of_label).collect();
-    Ok((!aucs.is_empty()).then(|| aucs.iter().sum::<f64>() / aucs.len() as f64))
+    Ok(mean((0..outputs).filter_map(of_label)))
 }
 
 #[cfg(test)]

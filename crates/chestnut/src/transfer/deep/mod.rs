@@ -5,6 +5,7 @@
 //! unless asked. Same split and test part as all other approaches. What it leaves: a network in the study's own model
 //! store (`models/`), and predictions that `compare` puts beside the others. A killed one goes on where it was.
 
+mod beside;
 mod fit;
 mod maps;
 mod record;
@@ -15,7 +16,8 @@ pub use maps::MAX_MAP_BYTES;
 pub(crate) use record::{DeepPredictions, load, parse_record, rows_of};
 pub use record::{Record, depths};
 
-use crate::compare::{Rows, common, label_table, parts_of, patient_folds};
+use crate::cohort::{Cohort, CohortImage};
+use crate::compare::{Rows, common, label_table, not_taught_here, parts_of, patient_folds};
 use crate::embed::{EmbeddingTable, Network};
 use crate::error::{Error, Result};
 use crate::study::{StageRecord, Study};
@@ -23,13 +25,14 @@ use chestnut_forest::Labels;
 use chestnut_train::depth::{learning, split, weights_of};
 use chestnut_train::{Cpu, Depth, Learner, Schedule};
 use chestnut_zoo::read::HeadHint;
-use chestnut_zoo::read::safetensors::write_safetensors;
-use chestnut_zoo::store::{self, AddOptions, ModelRecord};
+use chestnut_zoo::read::safetensors::{META_TAUGHT_ON, write_safetensors};
+use chestnut_zoo::store::{self, AddOptions, MAX_TAUGHT_ON, ModelRecord};
 use chestnut_zoo::{Activation, Architecture, Head, Tensor, Weights};
 use fit::Going;
 use maps::Maps;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use unfinished::Unfinished;
@@ -38,6 +41,8 @@ use unfinished::Unfinished;
 pub const MAX_EPOCHS: usize = 1_000;
 /// Most images per update.
 pub const MAX_BATCH: usize = 1_024;
+/// How the note begins of a network that was taught before its films were listed.
+pub(crate) const TAUGHT_UNLISTED: &str = "taught by finetune on the cohort ";
 
 /// How a network is taught.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -123,7 +128,8 @@ pub struct Finetuned {
     pub parameters: usize,
 }
 
-/// Teaches one network of a study; `models` is the store that it comes from.
+/// Teaches one network of a study; `models` is the store that it comes from. One that was embedded by several looks or
+/// in bf16, or that was taught on this study before, is refused.
 ///
 /// `images` is called with (done, total) images, `epochs` with (done, at most) epochs over all runs. Runs that are done
 /// are kept until the end, and so is a checkpoint of the one that is going on, written after an epoch if the last one is
@@ -144,13 +150,16 @@ pub fn finetune(
     options.check()?;
     store::check_name(&record::model_name(network, options.depth))?;
     let start = Instant::now();
+    beside::one_look(study, std::slice::from_ref(network))?;
     let (cohort, tables) = common(study, &study.cohort()?, std::slice::from_ref(network))?;
+    not_taught_here(std::slice::from_ref(network), &cohort)?;
     let Some(table) = tables.first() else { return Err(Error::Request("no embeddings".into())) };
     let settings = &study.settings.split;
     let [train, validation, test] = parts_of(&cohort, settings)?;
     let rows = Rows { train, validation, predict: test };
     let development = rows.development();
     let (names, labels) = label_table(&cohort, &development)?;
+    let taught_on = taught_on(network, &cohort, &development)?;
 
     let (_, pretrained) = network.load(models)?;
     let fault = |problem: String| Error::Network { network: network.name.clone(), problem };
@@ -223,8 +232,7 @@ pub fn finetune(
     if let Some(front) = &cut.front {
         taught.extend(weights_of(front, &pretrained));
     }
-    let note = taught_on(&crate::predict::store::cohort_hash(&cohort));
-    let model = save(study, network, architecture, options.depth, &taught, &names, note)?;
+    let model = save(study, network, architecture, options.depth, &taught, &names, &taught_on)?;
     let record = Record {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         network: network.name.clone(),
@@ -258,10 +266,21 @@ fn head_weights(table: &EmbeddingTable, labels: &Labels, parts: [&[usize]; 2], s
     ]))
 }
 
-/// The note of a network that was taught on the patients of the cohort with this hash: it must not be compared there as
-/// if it had never seen them.
-pub(crate) fn taught_on(cohort_hash: &str) -> String {
-    format!("taught by finetune on the cohort {cohort_hash}")
+/// Identity of a film for [`ModelRecord::taught_on`]: a hash of its content, which whoever has the film can tell again.
+pub(crate) fn film(image: &CohortImage) -> String {
+    crate::fs::to_hex(&Sha256::digest(format!("film {}", image.sha256))[..8])
+}
+
+/// The films that the taught network must not be compared on: those that it learns from or is stopped by, and those
+/// that the network had seen before.
+fn taught_on(network: &Network, cohort: &Cohort, rows: &[usize]) -> Result<Vec<String>> {
+    let own = rows.iter().map(|&row| film(&cohort.images[row]));
+    let films: BTreeSet<String> = network.record.taught_on.iter().cloned().chain(own).collect();
+    if films.len() > MAX_TAUGHT_ON {
+        let problem = format!("would be taught on {} films; at most {MAX_TAUGHT_ON} can be kept track of", films.len());
+        return Err(Error::Network { network: network.name.clone(), problem });
+    }
+    Ok(films.into_iter().collect())
 }
 
 /// Puts the taught network into the study's own model store.
@@ -272,13 +291,15 @@ fn save(
     depth: Depth,
     weights: &Weights,
     names: &[String],
-    note: String,
+    taught_on: &[String],
 ) -> Result<ModelRecord> {
     let name = record::model_name(network, depth);
     let folder = tempfile::Builder::new().prefix(".chestnut-").tempdir_in(&study.root);
     let folder = folder.map_err(Error::io(&study.root))?;
     let file = folder.path().join(format!("{name}.safetensors"));
-    write_safetensors(&file, weights, &BTreeMap::new(), false).map_err(Error::io(&file))?;
+    let films = serde_json::to_string(taught_on).map_err(|e| Error::Request(e.to_string()))?;
+    let metadata = BTreeMap::from([(META_TAUGHT_ON.to_owned(), films)]);
+    write_safetensors(&file, weights, &metadata, false).map_err(Error::io(&file))?;
     let options = AddOptions {
         head: HeadHint { labels: Some(names.to_vec()), activations: Some(vec![Activation::Sigmoid]) },
         standardisation: Some(network.record.standardisation.clone()),
@@ -286,7 +307,7 @@ fn save(
         licence: Some(network.record.licence.clone()),
         half: false,
         replace: true,
-        notes: vec![note],
+        notes: vec![format!("taught by finetune, from {}", network.name)],
     };
     Ok(store::add(&study.path("models"), &file, &name, Some(architecture), &options)?)
 }

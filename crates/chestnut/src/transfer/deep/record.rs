@@ -49,11 +49,32 @@ pub(super) fn file_name(network: &Network, depth: Depth) -> String {
     format!("finetuned/{}.json", model_name(network, depth))
 }
 
-/// Depths to which all of these networks were taught.
+/// Depths to which all of these networks were taught, for `compare`; and for each other depth to which some were, a
+/// sentence that says why it is left out and what to do.
 #[must_use]
-pub fn depths(study: &Study, networks: &[Network]) -> Vec<Depth> {
-    let done = |depth: &Depth| networks.iter().all(|n| study.path(&file_name(n, *depth)).is_file());
-    [Depth::Head, Depth::Conv, Depth::Block, Depth::All].into_iter().filter(done).collect()
+pub fn depths(study: &Study, networks: &[Network]) -> (Vec<Depth>, Vec<String>) {
+    let names = |networks: &[&Network]| networks.iter().map(|n| n.name.as_str()).collect::<Vec<_>>().join(",");
+    let (mut all, mut left_out) = (Vec::new(), Vec::new());
+    for depth in [Depth::Head, Depth::Conv, Depth::Block, Depth::All] {
+        let is_taught = |n: &&Network| study.path(&file_name(n, depth)).is_file();
+        let (taught, others): (Vec<&Network>, Vec<&Network>) = networks.iter().partition(is_taught);
+        if taught.is_empty() {
+            continue;
+        }
+        let approach = super::approach_name(depth);
+        if !others.is_empty() {
+            let (taught, others, depth) = (names(&taught), names(&others), depth.name());
+            left_out.push(format!(
+                "{approach} is left out, because only {taught} was taught so: run finetune --net {others} --depth \
+                 {depth}, or compare with --net {taught}"
+            ));
+        } else if let Err(e) = super::beside::one_look(study, networks) {
+            left_out.push(format!("{approach} is left out: {e}"));
+        } else {
+            all.push(depth);
+        }
+    }
+    (all, left_out)
 }
 
 /// Identity of weights, recipe, split and labels.
@@ -92,6 +113,9 @@ pub(crate) fn load(
     parts: [&[usize]; 3],
     (names, labels): (&[String], &Labels),
 ) -> Result<DeepPredictions> {
+    if !depths.is_empty() {
+        super::beside::one_look(study, networks)?;
+    }
     let mut all = DeepPredictions::new();
     for network in networks {
         for &depth in depths {
@@ -106,6 +130,9 @@ pub(crate) fn load(
             let again = |problem: String| fault(format!("{problem}; run `{command}` again"));
             let record = parse_record(&read_kept(&path, MAX_RECORD_BYTES)?).map_err(again)?;
             if record.key != key(study, network, cohort, parts, names, labels) {
+                if let Some(problem) = super::beside::lacking(study, network, cohort, &record.key)? {
+                    return Err(fault(problem));
+                }
                 return Err(again("was made from other weights, images, labels or another split".to_owned()));
             }
             let rows = rows_of(record, cohort, names.len()).map_err(again)?;

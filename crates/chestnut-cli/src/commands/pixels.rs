@@ -1,4 +1,4 @@
-//! `chestnut explain-pixels`: what happens to one file's pixels, as a table and a picture.
+//! `chestnut pixels`: what happens to one file's pixels, as a table and a picture.
 
 use crate::Outcome;
 use anyhow::{Context, anyhow};
@@ -34,15 +34,15 @@ pub(crate) fn run(file: &Path, out: Option<&Path>) -> anyhow::Result<Outcome> {
         },
         Path::to_path_buf,
     );
-    println!("{} ({format})", file.display());
-    println!("{}", Explanation::heading());
+    say!("{} ({format})", file.display());
+    say!("{}", Explanation::heading());
     for step in &steps {
-        println!("{step}");
+        say!("{step}");
     }
     for flag in &flags {
-        println!("note: {flag}");
+        say!("note: {flag}");
     }
     chestnut::fs::write_atomic(&picture, &png).context("the picture of the steps")?;
-    println!("{}", picture.display());
+    say!("{}", picture.display());
     Ok(Outcome::Clean)
 }
