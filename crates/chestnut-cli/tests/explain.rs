@@ -152,6 +152,80 @@ fn single_images_are_explained_by_hiding_their_parts() {
 }
 
 #[test]
+fn outlines_and_agreement_follow_the_mask_rule() {
+    let s = study();
+    let args = ["explain", "study", "--experts", "phantom/masks", "--together", "--overlays", "2", "--cases", "0"];
+    // What a run says of its masks, everywhere it says it.
+    let run = |more: &[&str]| {
+        s.chestnut(&[&args[..], more].concat()).ends(0);
+        let rows = s.table("study/explain/agreement_rows.csv");
+        let [mask, share] = ["mask", "mask_share"].map(|n| column(&rows, n));
+        let table = s.table("study/explain/agreement.csv");
+        let rule = rows[1][mask].clone();
+        assert!(rows[1..].iter().all(|r| r[mask] == rule), "{rows:?}");
+        assert!(table[1..].iter().all(|r| r[column(&table, "mask")] == rule), "{table:?}");
+        assert!(s.text("study/explain/index.html").contains(&format!("(--mask {rule})")), "{rule}");
+        let shares: Vec<f64> = rows[1..].iter().map(|r| r[share].parse().expect("a number")).collect();
+        let pictures = ["overlays", "together"].map(|f| files(&s.path(&format!("study/explain/{f}"))));
+        (rule, shares.iter().sum::<f64>() / shares.len() as f64, pictures)
+    };
+    let fifth = run(&[]);
+    assert!(fifth.0 == "quantile:0.8" && fifth.1 < 0.21, "{} {}", fifth.0, fifth.1);
+    let all = run(&["--mask", "share:1"]);
+    assert!(all.0 == "share:1" && all.1 > fifth.1, "{} {}", all.0, all.1);
+    assert!(all.2.iter().zip(&fifth.2).all(|(a, b)| a.len() == b.len() && a != b), "other outlines are drawn");
+    assert_eq!(run(&["--mask", "otsu"]).0, "otsu");
+    assert_eq!(run(&["--cam", "legacy"]).0, "peak:0.5", "the predecessor's own");
+    assert_eq!(run(&["--cam", "legacy", "--mask", "quantile:0.9"]).0, "quantile:0.9");
+    s.chestnut(&["explain", "study", "--mask", "hot"]).fails_saying(&["--mask hot", "quantile:Q", "peak:P"]);
+    s.chestnut(&["explain", "study", "--mask", "share:2"]).fails_saying(&["--mask share:2", "above 0"]);
+}
+
+#[test]
+fn heat_outside_the_lungs_is_measured_roughly_or_by_masks() {
+    let s = study();
+    let args = ["explain", "study", "--no-overlays", "--population", "0", "--similar", "0"];
+    let page = || s.text("study/explain/index.html");
+    let measured = |lungs: &str| {
+        let table = s.table("study/explain/population.csv");
+        let [of, images, outside, area] =
+            ["lungs", "lungs_images", "outside_lungs", "outside_lungs_area"].map(|n| column(&table, n));
+        assert!(table[1..].iter().all(|r| r[of] == lungs), "{table:?}");
+        let with_heat: Vec<&Vec<String>> = table[1..].iter().filter(|r| !r[outside].is_empty()).collect();
+        assert!(!with_heat.is_empty(), "{table:?}");
+        let share = |r: &[String], at: usize| r[at].parse::<f64>().expect("a number");
+        assert!(with_heat.iter().all(|r| (0.0..=1.0).contains(&share(r, outside))), "{table:?}");
+        (with_heat[0][images].parse::<usize>().expect("a number"), share(with_heat[0], area))
+    };
+    s.chestnut(&args).ends(0);
+    let (rough, area) = measured("rough");
+    assert!(rough > 5 && (0.6..0.8).contains(&area), "two ellipses take 29 %: {area}");
+    assert!(page().contains("Where the heat lies") && page().contains("two ellipses, the same on every image"));
+
+    // A mask of every image, in another size than the films.
+    let all: Vec<String> = s.table("phantom/labels.csv").into_iter().skip(1).map(|row| row[0].clone()).collect();
+    let mask = image::GrayImage::from_fn(64, 64, |x, _| image::Luma([if x < 16 { 255 } else { 0 }]));
+    std::fs::create_dir_all(s.path("lungs")).expect("a folder");
+    all.iter().for_each(|name| mask.save(s.path(&format!("lungs/{name}"))).expect("a mask"));
+    let with = [&args[..], &["--lungs", "lungs"]].concat();
+    let run = s.chestnut(&with).ends(0);
+    assert!(!run.text().contains("have no lung mask"), "{run}");
+    let (whole, area) = measured("masks");
+    assert!(whole == rough && (area - 0.75).abs() < 1e-9, "{whole} of {rough}, {area}");
+    assert!(!page().contains("two ellipses, the same on every image") && page().contains("masks given with --lungs"));
+
+    // Images without one are counted and named, and have no part in it.
+    let remove = |name: &String| std::fs::remove_file(s.path(&format!("lungs/{name}"))).expect("removed");
+    all.iter().step_by(2).for_each(remove);
+    s.chestnut(&with).ends(0).says(&["images have no lung mask", ".png"]);
+    let (half, _) = measured("masks");
+    assert!(0 < half && half < whole, "{half} of {whole}");
+    all.iter().skip(1).step_by(2).for_each(remove);
+    s.chestnut(&with).fails_saying(&["lungs", "no explained image has a lung mask"]);
+    s.chestnut(&[&args[..], &["--lungs", "nowhere"]].concat()).fails_saying(&["nowhere", "no folder of lung masks"]);
+}
+
+#[test]
 fn bad_items_are_named_and_the_others_go_on() {
     let s = study();
     s.chestnut(&["explain", "study", "--overlays", "100", "--cases", "0", "--labels", "Lung"]).ends(0);

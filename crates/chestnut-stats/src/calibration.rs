@@ -11,7 +11,7 @@ use crate::error::{StatsError, check_both_classes, check_probabilities};
 use crate::logistic::{check_overlap, fit_intercept, fit_line, logit};
 
 /// Probabilities are kept this far from 0 and 1 before their logit is taken. A forest often says
-/// exactly 0 or 1, whose logit is infinite; how many rows were moved is reported.
+/// exactly 0 or 1, whose logit is infinite; [`moved`] counts the rows that it happens to.
 pub const PROBABILITY_FLOOR: f64 = 1e-6;
 
 /// Bins of a reliability curve unless asked otherwise.
@@ -124,6 +124,16 @@ pub fn expected_calibration_error(probabilities: &[f64], truth: &[bool], bins: u
     Ok(sum / truth.len() as f64)
 }
 
+/// Rows that [`calibration_line`] moves: probabilities within [`PROBABILITY_FLOOR`] of 0 or 1.
+///
+/// The line then rests on where they are moved to: on the logit scale they lie at 13.8 from the middle, where most others
+/// lie within 4.
+#[must_use]
+pub fn moved(probabilities: &[f64]) -> usize {
+    let inside = PROBABILITY_FLOOR..=1.0 - PROBABILITY_FLOOR;
+    probabilities.iter().filter(|p| !inside.contains(p)).count()
+}
+
 /// Calibration slope and intercept.
 ///
 /// # Errors
@@ -133,8 +143,6 @@ pub fn calibration_line(probabilities: &[f64], truth: &[bool]) -> Result<Calibra
     const WHAT: &str = "calibration slope";
     check_probabilities(probabilities, truth)?;
     check_both_classes(probabilities, truth)?;
-    let inside = PROBABILITY_FLOOR..=1.0 - PROBABILITY_FLOOR;
-    let moved = probabilities.iter().filter(|p| !inside.contains(p)).count();
     let logits: Vec<f64> =
         probabilities.iter().map(|p| logit(p.clamp(PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR))).collect();
     check_overlap(WHAT, &logits, truth)?;
@@ -147,7 +155,7 @@ pub fn calibration_line(probabilities: &[f64], truth: &[bool]) -> Result<Calibra
         intercept: line.intercept,
         in_the_large,
         in_the_large_standard_error,
-        moved,
+        moved: moved(probabilities),
     })
 }
 

@@ -156,23 +156,18 @@ pub fn compare(
     if options.concat && networks.len() < 2 {
         notes.insert("nothing was concatenated (--concat): there is one network only".to_owned());
     }
-    let manifest = study.manifest();
-    for network in networks {
-        let stage = manifest.stages.get(&format!("embed {}", network.name));
-        if let Some(tta) = stage.and_then(|s| s.facts.get("tta")) {
-            notes.insert(format!("embeddings of {} are means over {tta} looks at each image (--tta)", network.name));
-        }
-        if let Some(precision) = stage.and_then(|s| s.facts.get("precision")) {
-            notes.insert(format!("embeddings of {} were computed in {precision} (--precision)", network.name));
-        }
-    }
+    notes.extend(embedding_notes(study, networks));
     let approaches = possible(networks, tables, cohort, options, &mut notes);
     if approaches.is_empty() {
         return Err(Error::Request("nothing to compare: name at least one approach that these networks allow".into()));
     }
     let total = approaches.len() * (options.repeats + if options.details { FOLDS } else { 0 });
     let mut done = 0;
-    progress(0, total);
+    let mut advance = |models: usize| {
+        done += models;
+        progress(done, total);
+    };
+    advance(0);
 
     let (mut first, mut all) = (None, BTreeMap::new());
     for repeat in 0..options.repeats {
@@ -197,32 +192,9 @@ pub fn compare(
             trainable: untrained(&labels, &rows.train),
         };
         let reasons = |approach: &Approach| why.of(approach);
-        let mut results = Vec::new();
-        for approach in &approaches {
-            let clock = Instant::now();
-            let mut test = material.run(approach, &rows)?;
-            let fit = clock.elapsed().as_secs_f64();
-            done += 1;
-            progress(done, total);
-            let mut own = Vec::new();
-            let clock = Instant::now();
-            let learned = !matches!(approach, Approach::Baseline);
-            if repeat == 0 && options.details {
-                if material.has_out_of_fold(approach, &development) {
-                    own = material.out_of_fold(approach, &rows)?;
-                }
-                if let Approach::FineTuned(_) | Approach::DeepTuned(_) = approach
-                    && let Some((t, o)) = material.stack_members(&approach.name(), &own, &test, &rows)?
-                {
-                    test.push(t);
-                    own.push(o);
-                }
-                done += FOLDS;
-                progress(done, total);
-            }
-            let out_of_fold = (learned && !own.is_empty()).then(|| clock.elapsed().as_secs_f64());
-            results.push(Fitted { approach: approach.clone(), test, own, fit, out_of_fold });
-        }
+        let details = repeat == 0 && options.details;
+        let fit = |approach| fitted(&material, approach, &rows, details, &mut advance);
+        let results: Vec<Fitted> = approaches.iter().map(fit).collect::<Result<_>>()?;
         let scores: Vec<MethodScore> = results
             .iter()
             .flat_map(|r| r.test.iter().map(|m| (m, reasons(&r.approach))))
@@ -285,11 +257,58 @@ pub(crate) struct Fitted {
     pub(crate) approach: Approach,
     /// Predictions of the test part.
     pub(crate) test: Vec<Predictions>,
-    /// Out-of-fold predictions of the other parts, in the order of `test`; empty if they were not asked for.
+    /// Out-of-fold predictions of the other parts, in the order of `test`; empty if they were not asked for. Stacked heads,
+    /// last of `test`, have none.
     pub(crate) own: Vec<Predictions>,
     /// Seconds.
     pub(crate) fit: f64,
     pub(crate) out_of_fold: Option<f64>,
+}
+
+/// Fits one approach and predicts the test part, and with `details` every other patient by learners that had not seen
+/// them. `advance` is called with the number of fits since its last call.
+fn fitted(
+    material: &Material<'_>,
+    approach: &Approach,
+    rows: &Rows,
+    details: bool,
+    advance: &mut dyn FnMut(usize),
+) -> Result<Fitted> {
+    let clock = Instant::now();
+    let mut test = material.run(approach, rows)?;
+    let fit = clock.elapsed().as_secs_f64();
+    advance(1);
+    let clock = Instant::now();
+    let mut own = Vec::new();
+    if details {
+        if material.has_out_of_fold(approach, &rows.development()) {
+            own = material.out_of_fold(approach, rows)?;
+        }
+        if let Approach::FineTuned(_) | Approach::DeepTuned(_) = approach {
+            let stacked = material.stack_members(&approach.name(), &own, &test, rows)?;
+            test.extend(stacked);
+        }
+        advance(FOLDS);
+    }
+    let learned = !matches!(approach, Approach::Baseline);
+    let out_of_fold = (learned && !own.is_empty()).then(|| clock.elapsed().as_secs_f64());
+    Ok(Fitted { approach: approach.clone(), test, own, fit, out_of_fold })
+}
+
+/// What must be said of networks whose embeddings are no plain ones.
+fn embedding_notes(study: &Study, networks: &[Network]) -> Vec<String> {
+    let manifest = study.manifest();
+    let mut notes = Vec::new();
+    for Network { name, .. } in networks {
+        let stage = manifest.stages.get(&format!("embed {name}"));
+        if let Some(tta) = stage.and_then(|s| s.facts.get("tta")) {
+            notes.push(format!("embeddings of {name} are means over {tta} looks at each image (--tta)"));
+        }
+        if let Some(precision) = stage.and_then(|s| s.facts.get("precision")) {
+            notes.push(format!("embeddings of {name} were computed in {precision} (--precision)"));
+        }
+    }
+    notes
 }
 
 /// What every table must say about a split by image; nothing for one by patient.

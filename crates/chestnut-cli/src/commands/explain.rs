@@ -8,24 +8,21 @@ use crate::progress::Progress;
 use anyhow::{Context, bail};
 use chestnut::cohort::Cohort;
 use chestnut::embed::Network;
-use chestnut::explain::agreement::{LabelAgreement, rows_csv, summary_csv};
-use chestnut::explain::batches::batches;
-use chestnut::explain::gallery::{Gallery, Grid, Section, agreement_table, shortcut_table, stability_table};
-use chestnut::explain::masked::{Shortcuts, shortcuts};
+use chestnut::explain::agreement::LabelAgreement;
+use chestnut::explain::masked::Shortcuts;
 use chestnut::explain::perturb::MAX_PREDICTIONS;
 use chestnut::explain::perturbed::{self, Perturbation};
-use chestnut::explain::pictures::{self, Drawn, FOLDER, MapBox, Painter, boxes_csv};
+use chestnut::explain::pictures::MAX_CASES;
 use chestnut::explain::population::PAPER_BATCH;
+use chestnut::explain::run::{Run, RunOptions};
 use chestnut::explain::stage::{self, ExplainOptions, Explained};
-use chestnut::explain::summary::{SUMMARY, Summary, split_of};
-use chestnut::explain::{BoxRule, CamKind, Models};
+use chestnut::explain::{BoxRule, CamKind, MaskRule, Models};
 use chestnut::predict::MAX_SIMILAR;
-use chestnut::predict::space::similar_csv;
 use chestnut::report::{self, ReportError};
-use chestnut::study::{StageRecord, Study};
+use chestnut::study::Study;
 use clap::Args;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Show where the models look: heat maps of the test images, mean maps, agreement with experts.
 ///
@@ -40,6 +37,7 @@ use std::path::PathBuf;
   chestnut explain study --experts boxes.csv --labels Effusion,Edema --overlays 40
   chestnut explain study --shortcuts
   chestnut explain study --together --boxes parts --similar 5
+  chestnut explain study --experts boxes.csv --mask share:0.5 --lungs lung_masks
   chestnut explain study --images a.png,b.png --perturb occlusion
 
 Agreement on phantoms, whose true masks are known:
@@ -68,6 +66,15 @@ pub(crate) struct Explain {
     /// How the head's maps are made: grad-cam, hi-res or legacy.
     #[arg(long, default_value = "grad-cam")]
     pub(crate) cam: String,
+    /// Which part of a map is outlined and held against experts: quantile:Q (at or above it), otsu, share:S (fewest
+    /// pixels with that share of the heat) or peak:P (from that share of the greatest value)
+    /// [default: quantile:0.8; peak:0.5 with --cam legacy].
+    #[arg(long)]
+    pub(crate) mask: Option<String>,
+    /// Lung masks for the share of heat outside the lungs: a folder with a PNG per image, white where lung is, called
+    /// and placed as the image is below the image folder [default: two rough ellipses on every image].
+    #[arg(long)]
+    pub(crate) lungs: Option<PathBuf>,
     /// Overlays to draw, those with the highest probabilities first.
     #[arg(long, default_value_t = 20)]
     pub(crate) overlays: usize,
@@ -77,7 +84,7 @@ pub(crate) struct Explain {
     /// Also draw all labels that a model calls on one film, each in its colour; as many films as --overlays.
     #[arg(long, conflicts_with = "no_overlays")]
     pub(crate) together: bool,
-    /// Boxes on overlays: whole (one round the hottest fifth) or parts (one round each of its parts).
+    /// Boxes on overlays: whole (one round all that is outlined) or parts (one round each of its parts).
     #[arg(long, default_value = "whole")]
     pub(crate) boxes: String,
     /// Images in each of two random batches whose mean maps are compared; 0 for none.
@@ -102,241 +109,141 @@ pub(crate) struct Explain {
     pub(crate) store: Store,
 }
 
-/// Side of the mean maps.
-const POPULATION_SIDE: usize = 64;
-/// Messages that are shown; the files have all.
-const SHOWN: usize = 20;
-
 pub(crate) fn run(a: &Explain) -> anyhow::Result<Outcome> {
+    let (maps, boxes, method) = asked(a)?;
+    let renamed = renamed(&a.renamed)?;
+    let study = Study::open(&a.study)?;
+    let _lock = super::locked(&a.study, "explain")?;
+    let store = models_folder(&a.store)?;
+    let networks = networks(a, &study, &store)?;
+    let cohort = study.cohort()?;
+
+    let (models, fitting) = fitted(&study, &cohort, &store, &networks)?;
+    let (rows, mut refused) = models.rows(&a.images)?;
+    if method.is_some() && rows.len() > perturbed::MAX_PERTURBED {
+        bail!("--perturb: {} images are too many; name at most {}", rows.len(), perturbed::MAX_PERTURBED);
+    }
+    let (labels, unknown) = models.labels_named(&a.labels)?;
+    refused.extend(unknown.into_iter().map(|(name, reason)| (format!("--labels {name}"), reason)));
+
+    let explained = explained(&models, &rows, &maps)?;
+    let (experts, lungs) = (a.experts.clone(), a.lungs.clone());
+    let options = RunOptions { maps, boxes, labels, experts, renamed, lungs, similar: a.similar };
+    let say = |message: &str| remark!("  - {message}");
+    let mut run = Run::begin(&models, &explained, &cohort, &options, &say)?;
+    if let Some(agreed) = run.agreed() {
+        print_agreement(&agreed.table);
+    }
+    if a.shortcuts {
+        shortcut_check(&mut run)?;
+    }
+    if let Some(method) = method {
+        perturb(&mut run, method)?;
+    }
+    run.population(a.population)?;
+    if !a.no_overlays {
+        films(&mut run, a)?;
+    }
+    let finished = run.finish(fitting)?;
+
+    say!("{}", finished.time);
+    say!("Pictures and tables: {}", study.path("explain/index.html").display());
+    renew_report(&study)?;
+    refused.extend(finished.refused);
+    for (id, reason) in &refused {
+        remark!("{id}: {reason}");
+    }
+    Ok(if refused.is_empty() && !finished.incomplete { Outcome::Clean } else { Outcome::SomeRefused })
+}
+
+/// The options that are text or have limits, before anything is opened.
+fn asked(a: &Explain) -> anyhow::Result<(ExplainOptions, BoxRule, Option<Perturbation>)> {
     let cam: CamKind = a.cam.parse().map_err(|e| anyhow::anyhow!("--cam {}: {e}", a.cam))?;
+    let mask = match &a.mask {
+        Some(text) => text.parse::<MaskRule>().map_err(|e| anyhow::anyhow!("--mask {text}: {e}"))?,
+        None => MaskRule::of(cam),
+    };
     let method = a.perturb.as_deref().map(|name| perturbation(name, a.rise_masks)).transpose()?;
     let boxes: BoxRule = a.boxes.parse().map_err(|e| anyhow::anyhow!("--boxes {}: {e}", a.boxes))?;
     if a.similar > MAX_SIMILAR {
         bail!("--similar {}: at most {MAX_SIMILAR} can be listed", a.similar);
     }
-    if a.cases > pictures::MAX_CASES {
-        bail!("--cases {}: give 0 to {}", a.cases, pictures::MAX_CASES);
+    if a.cases > MAX_CASES {
+        bail!("--cases {}: give 0 to {MAX_CASES}", a.cases);
     }
-    let renamed = renamed(&a.renamed)?;
-    let study = Study::open(&a.study)?;
-    let _lock = super::locked(&a.study, "explain")?;
-    let names = if a.net.is_empty() { embedded_names(&study) } else { a.net.clone() };
+    Ok((ExplainOptions { cam, mask, resamples: None }, boxes, method))
+}
+
+/// The networks asked for, or all that were embedded.
+fn networks(a: &Explain, study: &Study, store: &Path) -> anyhow::Result<Vec<Network>> {
+    let names = if a.net.is_empty() { embedded_names(study) } else { a.net.clone() };
     if names.is_empty() {
         bail!("no network was embedded yet; run `chestnut embed {} --net NAME` first", a.study.display());
     }
-    let store = models_folder(&a.store)?;
-    let networks: Vec<Network> = names.iter().map(|n| Network::find(&store, n)).collect::<Result<_, _>>()?;
-    let cohort = study.cohort()?;
+    Ok(names.iter().map(|n| Network::find(store, n)).collect::<Result<_, _>>()?)
+}
 
+/// The models of every network, and the seconds that they took.
+fn fitted<'a>(
+    study: &'a Study,
+    cohort: &Cohort,
+    store: &'a Path,
+    networks: &'a [Network],
+) -> anyhow::Result<(Models<'a>, f64)> {
     let progress = Progress::new("fitting", "networks");
-    let models = Models::fit(&study, &cohort, &store, &networks, &|done, total| progress.update(done, total))?;
-    let fitting = progress.seconds();
+    let models = Models::fit(study, cohort, store, networks, &|done, total| progress.update(done, total))?;
+    let seconds = progress.seconds();
     progress.finish(&format!("{} networks", networks.len()));
-    let (rows, mut refused) = models.rows(&a.images)?;
-    if method.is_some() && rows.len() > perturbed::MAX_PERTURBED {
-        bail!("--perturb: {} images are too many; name at most {}", rows.len(), perturbed::MAX_PERTURBED);
-    }
-    let (drawn, unknown) = models.labels_named(&a.labels)?;
-    refused.extend(unknown.into_iter().map(|(name, reason)| (format!("--labels {name}"), reason)));
+    Ok((models, seconds))
+}
 
-    let options = ExplainOptions { cam, resamples: None };
+fn explained(models: &Models<'_>, rows: &[usize], options: &ExplainOptions) -> anyhow::Result<Explained> {
     let progress = Progress::new("explaining", "passes");
-    let explained = stage::explain(&models, &rows, &options, &|done, total| progress.update(done, total))?;
+    let explained = stage::explain(models, rows, options, &|done, total| progress.update(done, total))?;
     progress.finish(&format!("{} images, {} labels", explained.images.len(), explained.labels.len()));
-    refused.extend(explained.refused.iter().cloned());
-    let readable: Vec<usize> = explained.images.iter().map(|i| i.row).collect();
+    Ok(explained)
+}
 
-    let painter = Painter { models: &models, explained: &explained, kind: cam, boxes };
-    // What may be wrong with the experts' files is found before an earlier run's pictures go.
-    let seed = study.settings.split.seed;
-    let agreed =
-        a.experts.as_ref().map(|path| stage::agreement(&explained, path, &renamed, &options, seed)).transpose()?;
-    pictures::clear(&study)?;
-    let mut page = Page::new(&study, &cohort, &explained, &networks, cam);
-    page.warn("explain", &models.remarks());
-    // Images that a network could not embed.
-    page.warn("explain", models.cohort().warnings.get(cohort.warnings.len()..).unwrap_or_default());
-    let means = stage::population(&explained, cam, POPULATION_SIDE)?;
-    study.write("explain/population.csv", stage::population_csv(&explained, &means)?.as_bytes())?;
-    page.warn("explain", &stage::flat_messages(&explained, &means));
-    let similar = if a.similar > 0 { models.similar(&readable, a.similar)? } else { Vec::new() };
-    if a.similar > 0 {
-        study.write("explain/similar.csv", similar_csv(&explained.cohort.label_names, &similar).as_bytes())?;
+fn shortcut_check(run: &mut Run<'_>) -> anyhow::Result<()> {
+    let progress = Progress::new("shortcut check", "passes");
+    let check = run.shortcuts(&|done, total| progress.update(done, total))?;
+    progress.finish(&format!("{} images", run.images()));
+    print_shortcuts(&check);
+    Ok(())
+}
+
+fn perturb(run: &mut Run<'_>, method: Perturbation) -> anyhow::Result<()> {
+    let progress = Progress::new(method.name(), "predictions");
+    let images = run.perturb(method, &|done, total| progress.update(done, total))?;
+    progress.finish(&format!("{images} images"));
+    Ok(())
+}
+
+/// Pictures on films.
+fn films(run: &mut Run<'_>, a: &Explain) -> anyhow::Result<()> {
+    if a.cases > 0 {
+        run.cases(a.cases)?;
     }
-    if let Some(agreed) = &agreed {
-        study.write("explain/agreement_rows.csv", rows_csv(&agreed.rows).as_bytes())?;
-        study.write("explain/agreement.csv", summary_csv(&agreed.table).as_bytes())?;
-        print_agreement(&agreed.table);
-        page.warn("experts", &agreed.messages);
-        page.table(agreement_table(&agreed.table));
-        page.refused |= agreed.refused;
+    if a.together {
+        let progress = Progress::new("together", "images");
+        let pictures = run.together(a.overlays, &|done, total| progress.update(done, total))?;
+        progress.finish(&format!("{pictures} pictures"));
     }
-    if a.shortcuts {
-        let progress = Progress::new("shortcut check", "passes");
-        let check = shortcuts(&models, &readable, &|done, total| progress.update(done, total))?;
-        progress.finish(&format!("{} images", readable.len()));
-        study.write("explain/shortcuts.csv", check.csv().as_bytes())?;
-        print_shortcuts(&check);
-        refused.extend(check.refused.iter().cloned());
-        page.table(shortcut_table(&check));
-        page.gallery.warnings.extend(check.warnings());
-        page.summary.shortcuts = Some(check.warnings());
-        page.show("What was hidden", "Hidden pixels take the mean of the visible ones.", painter.views(&check)?);
-    }
-    if let Some(method) = method {
-        let progress = Progress::new(method.name(), "predictions");
-        let (found, lost) =
-            perturbed::perturb(&models, &readable, method, &|done, total| progress.update(done, total))?;
-        progress.finish(&format!("{} images", found.len()));
-        refused.extend(lost);
-        let table = perturbed::csv(&explained, &found, method, cam)?;
-        study.write("explain/perturbation.csv", table.as_bytes())?;
-        let note = "The models were asked about copies with parts hidden; nothing inside them was looked at.";
-        let mut pictures = painter.perturbed(&drawn, &found, method)?;
-        painter.similar(&mut pictures, &similar)?;
-        page.show(&format!("By hiding parts: {}", method.name()), note, pictures);
-    }
-    let drawing = std::time::Instant::now();
-    let over_all = painter.means(&drawn, &means)?;
-    if a.population > 0 {
-        let seed = study.settings.split.seed;
-        let halves = batches(&explained, cam, a.population, POPULATION_SIDE, seed)?;
-        study.write("explain/batches.csv", halves.csv().as_bytes())?;
-        page.table(stability_table(&halves));
-        let pictures = painter.batches(&drawn, &halves)?;
-        page.summary.show(&pictures.pictures);
-        let note = format!(
-            "{} The most probable label of each image, then each label over all images. If the two differ, more images \
-             are needed before anything is read from a mean map.",
-            halves.describe()
-        );
-        page.show("Mean maps of two random batches", &note, pictures);
-    }
-    if page.summary.maps.is_empty() {
-        page.summary.show(&over_all.pictures);
-    }
-    page.show(
-        "Mean maps",
-        "The mean over all explained images, each scaled from 0 to 1. Heat in border or corners on most images is a \
-         reason to look for markers.",
-        over_all,
-    );
-    if !a.no_overlays {
-        if a.cases > 0 {
-            let note = "Rows: surely right, surely wrong, least sure. Begin with the surely wrong: many are errors of \
-                        the labels. A probability at or above the label's share of positives counts as a call.";
-            page.show("Contact sheets", note, painter.cases(&drawn, a.cases)?);
-        }
-        if a.together {
-            let progress = Progress::new("together", "images");
-            let mut films = painter.together(&drawn, a.overlays, &|done, total| progress.update(done, total))?;
-            progress.finish(&format!("{} pictures", films.pictures.len()));
-            painter.similar(&mut films, &similar)?;
-            let note = "All labels that the model calls, in the colours of the legend: the hottest fifth of each \
-                        label's map. A probability at or above the label's share of positives counts as a call. Films \
-                        with most calls by the forest come first.";
-            page.show("Several labels on one film", note, films);
-        }
-        let progress = Progress::new("overlays", "images");
-        let mut overlays = painter.overlays(&drawn, a.overlays, &|done, total| progress.update(done, total))?;
-        progress.finish(&format!("{} pictures", overlays.pictures.len()));
-        painter.similar(&mut overlays, &similar)?;
-        let note = "Those with the highest probability by the forest. Grad-CAM: evidence for the label only. Tree-CAM: \
-                    red speaks for the label, blue against it. The outline holds the hottest fifth of the image. Below: \
-                    the nearest images of other patients as the networks see them, which is no diagnosis.";
-        page.show("Overlays", note, overlays);
-    }
-    if method.is_some() || !a.no_overlays {
-        study.write("explain/boxes.csv", boxes_csv(&page.boxes).as_bytes())?;
-    }
-    let drawing = drawing.elapsed().as_secs_f64();
-    let (passes, maps) = (explained.timings.passes, explained.timings.maps);
-    let share = if passes > 0.0 { 100.0 * maps / passes } else { 0.0 };
-    let time = format!(
-        "Time: {fitting:.1} s fitting, {passes:.1} s reading and passes, {maps:.1} s maps ({share:.0} % of the passes), \
-         {drawing:.1} s pictures"
-    );
-    say!("{time}");
-    page.gallery.facts.push(time);
-    study.write("explain/index.html", page.gallery.html()?.as_bytes())?;
-    study.write(SUMMARY, &serde_json::to_vec_pretty(&page.summary)?)?;
-    let facts = [
-        ("networks", names.join(",")),
-        ("images", explained.images.len().to_string()),
-        ("cam", cam.name().to_owned()),
-        ("seconds_fitting", format!("{fitting:.3}")),
-        ("seconds_passes", format!("{passes:.3}")),
-        ("seconds_maps", format!("{maps:.3}")),
-        ("seconds_pictures", format!("{drawing:.3}")),
-    ];
-    let facts = facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-    study.record("explain", StageRecord { seconds: fitting + passes + maps + drawing, facts })?;
-    say!("Pictures and tables: {}", study.path("explain/index.html").display());
-    // What was explained stands whether or not an older comparison can be shown with it.
+    let progress = Progress::new("overlays", "images");
+    let pictures = run.overlays(a.overlays, &|done, total| progress.update(done, total))?;
+    progress.finish(&format!("{pictures} pictures"));
+    Ok(())
+}
+
+/// What was explained stands whether or not an older comparison can be shown with it.
+fn renew_report(study: &Study) -> anyhow::Result<()> {
     match report::renew(&study.root) {
         Ok(Some(path)) => say!("Report, renewed: {}", path.display()),
         Ok(None) => say!("The report of `chestnut compare` will show this too."),
         Err(problem @ ReportError::Write { .. }) => return Err(problem.into()),
         Err(problem) => remark!("  - {problem}"),
     }
-    for (id, reason) in &refused {
-        remark!("{id}: {reason}");
-    }
-    Ok(if refused.is_empty() && !page.refused { Outcome::Clean } else { Outcome::SomeRefused })
-}
-
-/// The page in the making.
-struct Page {
-    gallery: Gallery,
-    /// What the report shows of it.
-    summary: Summary,
-    /// What was boxed on its pictures.
-    boxes: Vec<MapBox>,
-    /// Whether an item was refused that is not in the list of refused images.
-    refused: bool,
-}
-
-impl Page {
-    fn new(study: &Study, cohort: &Cohort, explained: &Explained, networks: &[Network], cam: CamKind) -> Self {
-        let title = study.root.file_name().map_or_else(|| "study".to_owned(), |n| n.to_string_lossy().into_owned());
-        let networks: Vec<&str> = networks.iter().map(|n| n.name.as_str()).collect();
-        let facts = vec![
-            format!("{} images that were not learned from, {} labels", explained.images.len(), explained.labels.len()),
-            format!("Networks: {}", networks.join(", ")),
-            format!("fine-tuned head: {}", cam.describe()),
-            "forest: tree-CAM, exact SHAP values of the embedding's features, each laid over its feature's activations"
-                .to_owned(),
-        ];
-        let summary = Summary { facts: facts.clone(), split: split_of(&study.settings.split), ..Summary::new(cohort) };
-        let gallery = Gallery { title, facts, ..Gallery::default() };
-        Self { gallery, summary, boxes: Vec::new(), refused: false }
-    }
-
-    /// A table for the page and for the report.
-    fn table(&mut self, table: Grid) {
-        self.summary.tables.push(table.clone());
-        self.gallery.tables.push(table);
-    }
-
-    /// Says messages and puts them on the page.
-    fn warn(&mut self, about: &str, messages: &[String]) {
-        messages.iter().take(SHOWN).for_each(|m| remark!("  - {m}"));
-        if messages.len() > SHOWN {
-            remark!("  - and {} more about {about}", messages.len() - SHOWN);
-        }
-        self.gallery.warnings.extend(messages.iter().take(SHOWN).cloned());
-    }
-
-    fn show(&mut self, title: &str, note: &str, drawn: Drawn) {
-        self.refused |= !drawn.problems.is_empty();
-        self.warn(FOLDER, &drawn.problems);
-        self.boxes.extend(drawn.boxes);
-        self.gallery.sections.push(Section {
-            title: title.to_owned(),
-            note: note.to_owned(),
-            pictures: drawn.pictures,
-        });
-    }
+    Ok(())
 }
 
 fn perturbation(name: &str, masks: Option<usize>) -> anyhow::Result<Perturbation> {

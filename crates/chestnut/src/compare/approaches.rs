@@ -319,43 +319,27 @@ impl Material<'_> {
         Ok(known)
     }
 
-    /// The forest on fine-tuned heads' probabilities (Table 7's last row), fitted to out-of-fold ones: test
-    /// predictions, and out-of-fold ones of its own by the same folds.
+    /// The forest on fine-tuned heads' probabilities (Table 7's last row), fitted to out-of-fold ones: its predictions of
+    /// the test part. It gets none of its own out of fold: thresholds and the like are those of the average.
     pub(crate) fn stack_members(
         &self,
         approach: &str,
         out_of_fold: &[Predictions],
         test: &[Predictions],
         rows: &Rows,
-    ) -> Result<Option<(Predictions, Predictions)>> {
+    ) -> Result<Option<Predictions>> {
         let networks = self.networks.len();
         if networks < 2 || out_of_fold.len() < networks || test.len() < networks {
             return Ok(None);
         }
         let outputs = self.labels.outputs();
-        let development = rows.development();
         let params = stacking::authors_forest(self.settings.seed);
         let take =
             |p: &[Predictions]| -> Vec<Vec<f64>> { p[..networks].iter().map(|p| p.probabilities.clone()).collect() };
         let (learn, judge) =
             (stacking::side_by_side(&take(out_of_fold), outputs), stacking::side_by_side(&take(test), outputs));
-        let width = networks * outputs;
-        let labels = self.labels.select(&development);
-        let named =
-            |probabilities| Predictions { approach: approach.to_owned(), source: "Stacking".to_owned(), probabilities };
-        let mut own = vec![0.5; development.len() * outputs];
-        for fold in self.folds(&development)? {
-            let (inside, outside): (Vec<usize>, Vec<usize>) =
-                (0..development.len()).partition(|&i| fold.contains(&development[i]));
-            let pick = |rows: &[usize]| -> Vec<f32> {
-                rows.iter().flat_map(|&i| &learn[i * width..(i + 1) * width]).copied().collect()
-            };
-            let found = stacking::stack(pick(&outside), &labels.select(&outside), pick(&inside), width, &params)?;
-            for (values, i) in found.chunks(outputs).zip(inside) {
-                own[i * outputs..][..outputs].copy_from_slice(values);
-            }
-        }
-        let test = stacking::stack(learn, &labels, judge, width, &params)?;
-        Ok(Some((named(test), named(own))))
+        let labels = self.labels.select(&rows.development());
+        let probabilities = stacking::stack(learn, &labels, judge, networks * outputs, &params)?;
+        Ok(Some(Predictions { approach: approach.to_owned(), source: "Stacking".to_owned(), probabilities }))
     }
 }

@@ -10,7 +10,7 @@ use crate::evaluate::detail::{DetailOptions, Tested, detail};
 use crate::evaluate::differences::difference;
 use crate::evaluate::results::{Difference, LearningPoint, MethodDetail, Subgroups, Timing};
 use crate::evaluate::subgroups::subgroups;
-use crate::evaluate::{MethodScore, four, score_method};
+use crate::evaluate::{MethodScore, Repeated, score_method};
 use chestnut_stats::mean;
 use chestnut_stats::random::Stream;
 use std::collections::{BTreeMap, BTreeSet};
@@ -162,7 +162,7 @@ fn curve(
         patients: *patients,
         images: *images,
         draws: scores.len(),
-        mean_auc: four(scores.iter().filter_map(over)),
+        mean_auc: Repeated::of(scores.iter().filter_map(over)),
         labels: (0..names.len()).map(|k| mean(scores.iter().filter_map(|s| s.labels[k].auc))).collect(),
     };
     Ok(sizes.iter().map(point).collect())

@@ -21,10 +21,7 @@ pub(super) fn describe(
     parts: Vec<PartCount>,
     warnings: Vec<String>,
 ) -> Comparison {
-    // Counted by kind: single reasons name files and cells, which have no place in a report.
-    let mut reasons: BTreeMap<Stage, usize> = BTreeMap::new();
-    cohort.rejects.iter().for_each(|r| *reasons.entry(r.stage).or_default() += 1);
-    let mut rejects: Vec<(String, usize)> = reasons.into_iter().map(|(s, n)| (s.describe().to_owned(), n)).collect();
+    let (mut rejects, refused_rows) = refused(cohort);
     let all = study.cohort().map_or(0, |c| c.images.len());
     if all > cohort.images.len() {
         rejects.push(("images of the cohort that could not be embedded".to_owned(), all - cohort.images.len()));
@@ -39,6 +36,7 @@ pub(super) fn describe(
         images: cohort.images.len(),
         patients: cohort.patients(),
         rejects,
+        refused_rows,
         warnings: warnings.iter().map(|w| unnamed(w, cohort)).collect(),
         unit: match study.settings.split.unit {
             crate::cohort::Unit::Patient => "patient".to_owned(),
@@ -73,6 +71,15 @@ pub(super) fn describe(
         timings: Vec::new(),
         seconds: manifest.stages.iter().map(|(k, v)| (k.clone(), v.seconds)).collect(),
     }
+}
+
+/// Files that were refused, by kind: single reasons name files and cells, which have no place in a report. And the number
+/// of refused rows, which must not be added to them: the file that a refused row names is refused as well.
+fn refused(cohort: &Cohort) -> (Vec<(String, usize)>, usize) {
+    let mut files: BTreeMap<Stage, usize> = BTreeMap::new();
+    cohort.rejects.iter().for_each(|r| *files.entry(r.stage).or_default() += 1);
+    let rows = files.remove(&Stage::Row).unwrap_or(0);
+    (files.into_iter().map(|(stage, n)| (stage.describe().to_owned(), n)).collect(), rows)
 }
 
 /// A warning up to the first image that it names: names have no place in a report.
@@ -121,4 +128,26 @@ pub(super) fn predictions_csv(
         }
     }
     crate::cohort::table::to_csv(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cohort::Reject;
+
+    #[test]
+    fn a_bad_row_and_its_file_are_one_file_and_one_row() {
+        let reject = |item: &str, stage| Reject { item: item.to_owned(), row: None, stage, reason: String::new() };
+        let rejects = vec![
+            reject("a.png", Stage::Row),
+            reject("a.png", Stage::Labels),
+            reject("gone.png", Stage::Row),
+            reject("b.png", Stage::Read),
+            reject("c.png", Stage::Read),
+        ];
+        let (files, rows) = refused(&Cohort { rejects, ..Cohort::default() });
+        let counts: Vec<usize> = files.iter().map(|(_, n)| *n).collect();
+        assert_eq!((counts, rows), (vec![1, 2], 2), "{files:?}");
+        assert!(files.iter().all(|(kind, _)| !kind.contains("rows of the table")), "{files:?}");
+    }
 }

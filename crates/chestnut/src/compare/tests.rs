@@ -87,10 +87,10 @@ fn run(made: &Made, settings: &SplitSettings, approaches: &[Approach], options: 
     for approach in approaches {
         let mut test = material.run(approach, &rows)?;
         let head = matches!(approach, Approach::FineTuned(_));
-        let mut own = if head || options.details { material.out_of_fold(approach, &rows)? } else { Vec::new() };
-        if head && let Some((t, o)) = material.stack_members(&approach.name(), &own, &test, &rows)? {
-            test.push(t);
-            own.push(o);
+        let own = if head || options.details { material.out_of_fold(approach, &rows)? } else { Vec::new() };
+        if head {
+            let stacked = material.stack_members(&approach.name(), &own, &test, &rows)?;
+            test.extend(stacked);
         }
         results.push(Fitted { approach: approach.clone(), test, own, fit: 0.0, out_of_fold: None });
     }
@@ -144,6 +144,11 @@ fn equal_images_and_drawn_labels_score_a_half_unless_images_are_split() {
         let methods: Vec<&Predictions> = found.results.iter().flat_map(|r| &r.test).collect();
         // Two networks: four rows of baseline, three learners and heads; two of stacking; one of stacked heads.
         assert_eq!(methods.len(), 4 * 5 + 2 + 1);
+        // Nothing beyond AUCs is said of stacked heads, so no forest is fitted for it.
+        let head = found.results.iter().find(|r| matches!(r.approach, Approach::FineTuned(_))).expect("heads");
+        let sources = |p: &[Predictions]| p.iter().map(|p| p.source.clone()).collect::<Vec<_>>();
+        let (test, own) = (sources(&head.test), sources(&head.own));
+        assert_eq!((test.last().map(String::as_str), &test[..test.len() - 1]), (Some("Stacking"), &own[..]));
         for m in methods {
             let (mean, interval) = mean_auc(&made, &found, &m.probabilities);
             let what = format!("{unit:?} {} {}: {mean} {interval:?}", m.approach, m.source);

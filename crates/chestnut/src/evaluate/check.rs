@@ -6,7 +6,7 @@
 
 use super::results::{LabelDetail, LabelDifference, Rate};
 use super::table::approaches;
-use super::{Comparison, LabelScore, MethodScore};
+use super::{Comparison, LabelScore, MethodScore, Repeated};
 use crate::cohort::label_set::MAX_LABELS;
 use std::collections::BTreeSet;
 
@@ -65,7 +65,7 @@ impl Comparison {
         at_most("approaches with subgroups", self.subgroups.len(), MAX_COMPARED)?;
         at_most("points of learning curves", self.learning.len(), MAX_LEARNING)?;
         counts("images and patients", [self.images, self.patients])?;
-        counts("refusals", self.rejects.iter().map(|r| r.1))?;
+        counts("refusals", self.rejects.iter().map(|r| r.1).chain([self.refused_rows]))?;
         counts("the parts", self.parts.iter().flat_map(|p| [p.images, p.patients]))?;
         numbers("the times", self.timings.iter().map(|t| t.seconds).chain(self.seconds.iter().map(|s| s.1)))?;
         self.methods.iter().try_for_each(|m| self.check_method(m))?;
@@ -92,7 +92,9 @@ impl Comparison {
         numbers(&what, m.mean_auc.into_iter().chain(m.mean_auc_without_few))?;
         let Some(spread) = &m.spread else { return Ok(()) };
         self.per_label(&what, spread.labels.len())?;
-        numbers(&what, spread.labels.iter().chain([&spread.mean]).flatten().flatten().copied())
+        counts(&what, [spread.repeats])?;
+        at_most("labels left out", spread.left_out.len(), self.labels.len())?;
+        spread.labels.iter().chain([&spread.mean]).flatten().try_for_each(|r| check_repeated(&what, r))
     }
 
     fn check_details(&self) -> Result<(), String> {
@@ -138,10 +140,16 @@ impl Comparison {
             must(known.contains(&p.approach.as_str()), || format!("has no results beside {what}"))?;
             self.per_label(&what, p.labels.len())?;
             counts(&what, [p.patients, p.images, p.draws])?;
-            numbers(&what, p.mean_auc.into_iter().flatten().chain(p.labels.iter().flatten().copied()))?;
+            numbers(&what, p.labels.iter().flatten().copied())?;
+            p.mean_auc.iter().try_for_each(|r| check_repeated(&what, r))?;
         }
         Ok(())
     }
+}
+
+fn check_repeated(what: &str, r: &Repeated) -> Result<(), String> {
+    counts(what, [r.n])?;
+    numbers(what, [r.mean, r.min, r.max].into_iter().chain(r.sd))
 }
 
 fn check_detail(what: &str, l: &LabelDetail) -> Result<(), String> {
@@ -157,7 +165,7 @@ fn check_detail(what: &str, l: &LabelDetail) -> Result<(), String> {
     for c in &l.calibration {
         numbers(what, [c.brier, c.ece].into_iter().chain(c.slope).chain(c.intercept))?;
         numbers(what, c.bins.iter().flat_map(|&(mean, share, _)| [mean, share]))?;
-        counts(what, c.bins.iter().map(|b| b.2))?;
+        counts(what, c.bins.iter().map(|b| b.2).chain([c.moved]))?;
     }
     numbers(what, l.decision.iter().flatten().copied())
 }

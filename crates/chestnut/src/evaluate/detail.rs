@@ -13,9 +13,14 @@ use super::LEVEL;
 use super::calibrate::{LabelCalibration, Method, Reasons, Threshold};
 use super::results::{CalibrationScore, LabelDetail, MethodDetail, OperatingPoint, Rate};
 use bootstrap::{AucIntervals, Ranked};
+use chestnut_stats::calibration::{CalibrationLine, PROBABILITY_FLOOR};
 use chestnut_stats::proportion::{Confusion, wilson};
 use chestnut_stats::resample::DEFAULT_RESAMPLES;
 use chestnut_stats::{StatsError, calibration, decision, roc};
+
+/// Largest share of images whose probability may be moved away from 0 or 1 for slope and intercept to be given: above it
+/// the line says more of where they are moved to than of the predictions.
+pub const MAX_MOVED_SHARE: f64 = 0.05;
 
 /// One method's predictions for the test part.
 #[derive(Clone, Copy)]
@@ -253,14 +258,30 @@ fn calibration_score(
 ) -> Result<CalibrationScore, StatsError> {
     let bins = bins.min(truth.len());
     let curve = calibration::reliability(probabilities, truth, bins)?;
-    let line = calibration::calibration_line(probabilities, truth);
+    let moved = calibration::moved(probabilities);
+    let line = calibration_line(probabilities, truth, moved);
     Ok(CalibrationScore {
         method: method.name().to_owned(),
         brier: calibration::brier_score(probabilities, truth)?,
         slope: line.as_ref().ok().map(|l| l.slope),
         intercept: line.as_ref().ok().map(|l| l.in_the_large),
+        moved,
         ece: calibration::expected_calibration_error(probabilities, truth, bins)?,
         bins: curve.iter().map(|b| (b.mean_predicted, b.observed, b.rows)).collect(),
-        reason: line.err().map(|e| e.to_string()),
+        reason: line.err(),
     })
+}
+
+/// The calibration line, or why there is none; `moved` is the number of probabilities that it moves.
+fn calibration_line(probabilities: &[f64], truth: &[bool], moved: usize) -> Result<CalibrationLine, String> {
+    let line = calibration::calibration_line(probabilities, truth).map_err(|e| e.to_string())?;
+    let rows = probabilities.len();
+    if moved as f64 > MAX_MOVED_SHARE * rows as f64 {
+        return Err(format!(
+            "not estimable: {moved} of {rows} probabilities are 0 or 1 to within {PROBABILITY_FLOOR}, more than {} %, \
+             so the line would say where they are moved to",
+            100.0 * MAX_MOVED_SHARE
+        ));
+    }
+    Ok(line)
 }

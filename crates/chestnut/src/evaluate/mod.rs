@@ -64,10 +64,40 @@ pub struct MethodScore {
 pub struct Spread {
     /// Number of splits.
     pub repeats: usize,
-    /// Mean, standard deviation, smallest and largest AUC per label over the splits in which it was estimable.
-    pub labels: Vec<Option<[f64; 4]>>,
-    /// The same of the mean AUC.
-    pub mean: Option<[f64; 4]>,
+    /// Per label, over the splits in which it was estimable.
+    pub labels: Vec<Option<Repeated>>,
+    /// Of the mean AUC, in every split over the same labels: those that all splits can estimate. `None` without any.
+    pub mean: Option<Repeated>,
+    /// Labels that some splits can estimate and others cannot: they have no part in [`Spread::mean`].
+    pub left_out: Vec<String>,
+}
+
+/// One AUC in several splits or draws.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Repeated {
+    /// Splits or draws that gave one, at least 1.
+    pub n: usize,
+    /// Mean.
+    pub mean: f64,
+    /// Standard deviation, divisor n - 1; `None` for a single value.
+    pub sd: Option<f64>,
+    /// Smallest.
+    pub min: f64,
+    /// Largest.
+    pub max: f64,
+}
+
+impl Repeated {
+    /// Of some values; `None` without any.
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let values: Vec<f64> = values.collect();
+        let n = values.len();
+        let mean = mean(values.iter().copied())?;
+        let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+        let sd = (n > 1).then(|| (squares / (n - 1) as f64).sqrt());
+        let (min, max) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
+        Some(Self { n, mean, sd, min, max })
+    }
 }
 
 /// Images and patients of a part.
@@ -105,12 +135,15 @@ pub struct Comparison {
     pub title: String,
     /// Label names, in order.
     pub labels: Vec<String>,
-    /// Images, patients and refused items of the cohort.
+    /// Images of the cohort that were compared on.
     pub images: usize,
     /// Patients.
     pub patients: usize,
-    /// Reasons for refusal and how often each occurred, most frequent first.
+    /// Reasons why files were refused and how often each occurred, most frequent first.
     pub rejects: Vec<(String, usize)>,
+    /// Rows of the labels table that were refused. A file that such a row names is among `rejects` too.
+    #[serde(default)]
+    pub refused_rows: usize,
     /// What the cohort's maker should know, in plain words.
     pub warnings: Vec<String>,
     /// `patient` or `image`.
@@ -229,20 +262,21 @@ pub fn score_method(
 pub fn spread(repeats: &[MethodScore]) -> Option<Spread> {
     let first = repeats.first().filter(|_| repeats.len() > 1)?;
     // By name: a label that cannot be learned on one split is missing there.
-    let of =
-        |name: &str| repeats.iter().filter_map(|r| r.labels.iter().find(|l| l.label == name)?.auc).collect::<Vec<_>>();
-    let labels = first.labels.iter().map(|l| four(of(&l.label).into_iter())).collect();
-    Some(Spread { repeats: repeats.len(), labels, mean: four(repeats.iter().filter_map(|r| r.mean_auc)) })
-}
-
-/// Mean, standard deviation, minimum and maximum.
-pub(crate) fn four(values: impl Iterator<Item = f64>) -> Option<[f64; 4]> {
-    let values: Vec<f64> = values.collect();
-    let mean = mean(values.iter().copied())?;
-    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-    let sd = if values.len() > 1 { (squares / (values.len() - 1) as f64).sqrt() } else { 0.0 };
-    let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
-    Some([mean, sd, low, high])
+    let of = |name: &str| -> Vec<Option<f64>> {
+        repeats.iter().map(|r| r.labels.iter().find(|l| l.label == name)?.auc).collect()
+    };
+    // [label][split]
+    let aucs: Vec<Vec<Option<f64>>> = first.labels.iter().map(|l| of(&l.label)).collect();
+    let in_all = |label: &&Vec<Option<f64>>| label.iter().all(Option::is_some);
+    let mean_of = |split: usize| mean(aucs.iter().filter(in_all).filter_map(|label| label[split]));
+    let in_some = |label: &Vec<Option<f64>>| label.iter().any(Option::is_some) && label.iter().any(Option::is_none);
+    let left_out = first.labels.iter().zip(&aucs).filter(|(_, label)| in_some(label));
+    Some(Spread {
+        repeats: repeats.len(),
+        labels: aucs.iter().map(|label| Repeated::of(label.iter().flatten().copied())).collect(),
+        mean: Repeated::of((0..repeats.len()).filter_map(mean_of)),
+        left_out: left_out.map(|(l, _)| l.label.clone()).collect(),
+    })
 }
 
 #[cfg(test)]
@@ -265,5 +299,25 @@ mod tests {
         let p: Vec<f64> = (0..30).flat_map(|i| [f64::from(30 - i), f64::from(i)]).collect();
         let m = score_method("x", "y", &labels, &p, &truth, &[]);
         assert_eq!((m.mean_auc, m.mean_auc_without_few), (Some(0.5), Some(1.0)));
+    }
+
+    #[test]
+    fn the_mean_over_splits_is_of_the_labels_that_all_of_them_estimate() {
+        let labels = ["a".to_owned(), "b".to_owned(), "c".to_owned()];
+        // Label a is perfect in every split; b, inverted, has positives in the first alone; c nowhere.
+        let split = |has_b: bool| {
+            let truth: Vec<Option<bool>> =
+                (0..30).flat_map(|i| [Some(i < 15), Some(has_b && i < 2), Some(false)]).collect();
+            let p: Vec<f64> = (0..30).flat_map(|i| [f64::from(30 - i), f64::from(i), 0.5]).collect();
+            score_method("x", "y", &labels, &p, &truth, &[])
+        };
+        let found = spread(&[split(true), split(false), split(false)]).expect("three splits");
+        let mean = found.mean.expect("label a");
+        assert_eq!((mean.n, mean.mean, mean.sd), (3, 1.0, Some(0.0)));
+        assert_eq!(found.left_out, ["b"], "c is in no mean anyway");
+        let b = found.labels[1].expect("the first split");
+        assert_eq!((b.n, b.mean, b.sd), (1, 0.0, None), "one value has no standard deviation");
+        assert_eq!(found.labels[2], None);
+        assert_eq!(spread(&[split(true)]), None);
     }
 }

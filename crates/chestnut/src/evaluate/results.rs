@@ -3,6 +3,7 @@
 //!
 //! "Not estimable" is `None` with a reason beside it, never a made-up number.
 
+use super::Repeated;
 use serde::{Deserialize, Serialize};
 
 /// A share of cases with its Wilson interval.
@@ -46,6 +47,9 @@ pub struct CalibrationScore {
     pub slope: Option<f64>,
     /// Intercept with the slope fixed at 1 (calibration in the large); 0 is right, above 0 is too low.
     pub intercept: Option<f64>,
+    /// Images whose probability is so close to 0 or 1 that slope and intercept rest on where it is moved to
+    /// ([`chestnut_stats::calibration::PROBABILITY_FLOOR`]).
+    pub moved: usize,
     /// Expected calibration error over the bins below.
     pub ece: f64,
     /// Mean predicted probability, observed share and images of each bin. Ten bins of equal numbers of images; equal
@@ -168,9 +172,8 @@ pub struct LearningPoint {
     pub images: usize,
     /// Draws of so many patients.
     pub draws: usize,
-    /// Mean, standard deviation, smallest and largest mean AUC over the draws; the mean of the labels that every draw of
-    /// every size can estimate.
-    pub mean_auc: Option<[f64; 4]>,
+    /// Mean AUC over the draws, of the labels that every draw of every size can estimate.
+    pub mean_auc: Option<Repeated>,
     /// Mean AUC per label over the draws in which it could be learned and tested.
     pub labels: Vec<Option<f64>>,
 }

@@ -4,7 +4,7 @@
 //! every label, the mean, and the spread over repeated splits (layout of Tables 5 to 7 of Gozzi et al. 2022: labels as
 //! columns). What is not estimable is `n.e.` with its reason; a table of an image-level split says so.
 
-use super::{Comparison, FEW_POSITIVES, MethodScore, PartCount};
+use super::{Comparison, FEW_POSITIVES, MethodScore, PartCount, Repeated, Spread};
 
 /// Greatest width of a terminal table in characters.
 pub const WIDTH: usize = 100;
@@ -27,6 +27,11 @@ pub(crate) fn decimal(value: f64) -> String {
 /// `.79-.90`, with a dash of the caller's choice.
 pub(crate) fn range(bounds: [f64; 2], dash: &str) -> String {
     format!("{}{dash}{}", decimal(bounds[0]), decimal(bounds[1]))
+}
+
+/// Mean and standard deviation with `sign` between them: `.90±.02`, or `.90±n.e.` of a single value.
+pub(crate) fn mean_and_sd(r: &Repeated, sign: &str) -> String {
+    format!("{}{sign}{}", decimal(r.mean), r.sd.map_or_else(|| NOT_ESTIMABLE.to_owned(), decimal))
 }
 
 /// The approaches in the order of their first row.
@@ -164,7 +169,10 @@ pub fn terminal(c: &Comparison) -> String {
     lines.push(String::new());
     lines.extend(layout(c, true, &auc_cell));
     if let Some(n) = repeats(c) {
-        let title = format!("Over {n} splits: mean\u{b1}standard deviation of the AUC; below it smallest-largest.");
+        let title = format!(
+            "Over {n} splits: mean\u{b1}standard deviation of the AUC; below it smallest-largest, and how many splits \
+             could estimate it if not all."
+        );
         lines.push(String::new());
         lines.extend(wrap(&title, WIDTH));
         lines.push(String::new());
@@ -173,6 +181,7 @@ pub fn terminal(c: &Comparison) -> String {
     let shortened = (0..c.labels.len()).filter(|&k| heading(c, k) != full_heading(c, k));
     let shortened: Vec<String> = shortened.map(|k| format!("{} = {}", heading(c, k), c.labels[k])).collect();
     let mut notes = footnotes(c);
+    notes.extend(spread_notes(c));
     if !shortened.is_empty() {
         notes.push(shortened.join("; "));
     }
@@ -212,13 +221,40 @@ fn auc_cell(m: &MethodScore, column: Option<usize>) -> [String; 2] {
 /// Mean, standard deviation and range over splits of a label, or (`None`) of the mean AUC.
 fn spread_cell(m: &MethodScore, column: Option<usize>) -> [String; 2] {
     match spread_of(m, column) {
-        Some([mean, sd, low, high]) => [format!("{}\u{b1}{}", decimal(mean), decimal(sd)), range([low, high], "-")],
+        Some(r) => [mean_and_sd(&r, "\u{b1}"), spread_range(m, &r, "-")],
         None => [NOT_ESTIMABLE.to_owned(), String::new()],
     }
 }
 
-/// Mean, standard deviation, smallest and largest AUC of a label, or (`None`) of the mean AUC.
-pub(crate) fn spread_of(m: &MethodScore, column: Option<usize>) -> Option<[f64; 4]> {
+/// Smallest and largest AUC over splits, and in how many of them there was one if not in all: `.85-.95, 7 of 20`.
+pub(crate) fn spread_range(m: &MethodScore, r: &Repeated, dash: &str) -> String {
+    let range = range([r.min, r.max], dash);
+    match &m.spread {
+        Some(s) if r.n < s.repeats => format!("{range}, {} of {}", r.n, s.repeats),
+        _ => range,
+    }
+}
+
+/// Which labels the means over splits leave out, once per set of labels.
+pub(crate) fn spread_notes(c: &Comparison) -> Vec<String> {
+    let spreads: Vec<&Spread> = c.methods.iter().filter_map(|m| m.spread.as_ref()).collect();
+    let mut found: Vec<(&[String], usize)> = Vec::new();
+    for left_out in spreads.iter().map(|s| s.left_out.as_slice()).filter(|labels| !labels.is_empty()) {
+        match found.iter_mut().find(|(labels, _)| *labels == left_out) {
+            Some((_, count)) => *count += 1,
+            None => found.push((left_out, 1)),
+        }
+    }
+    let note = |(labels, count): (&[String], usize)| {
+        let rows =
+            if count == spreads.len() { String::new() } else { format!(" (in {count} of {} rows)", spreads.len()) };
+        format!("The mean over splits{rows} is without {}, which not every split could estimate.", labels.join(", "))
+    };
+    found.into_iter().map(note).collect()
+}
+
+/// AUC of a label over splits, or (`None`) of the mean AUC.
+pub(crate) fn spread_of(m: &MethodScore, column: Option<usize>) -> Option<Repeated> {
     let spread = m.spread.as_ref()?;
     match column {
         Some(k) => spread.labels.get(k).copied().flatten(),
@@ -337,11 +373,13 @@ pub fn csv(c: &Comparison) -> String {
     crate::cohort::table::to_csv(rows)
 }
 
-/// `approach,source,label,repeats,mean,sd,min,max,marks,unit`, one row per method and label and one for the `mean`; only
-/// the header if there was one split.
+/// `approach,source,label,repeats,n,mean,sd,min,max,left_out,marks,unit`, one row per method and label and one for the
+/// `mean`; only the header if there was one split. `n` counts the splits that could estimate it, and below two of them
+/// `sd` is blank; `left_out` names the labels that a mean is without.
 #[must_use]
 pub fn spread_csv(c: &Comparison) -> String {
-    let header = ["approach", "source", "label", "repeats", "mean", "sd", "min", "max", "marks", "unit"];
+    let header =
+        ["approach", "source", "label", "repeats", "n", "mean", "sd", "min", "max", "left_out", "marks", "unit"];
     let marks = marks(c).join(" ");
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for m in &c.methods {
@@ -350,10 +388,14 @@ pub fn spread_csv(c: &Comparison) -> String {
             let label = column.map_or("mean", |k| c.labels[k].as_str());
             let mut row = vec![m.approach.clone(), m.source.clone(), label.to_owned(), spread.repeats.to_string()];
             match spread_of(m, column) {
-                Some(four) => row.extend(four.map(|v| v.to_string())),
-                None => row.extend(vec![String::new(); 4]),
+                Some(Repeated { n, mean, sd, min, max }) => {
+                    let sd = sd.map_or_else(String::new, |v| v.to_string());
+                    row.extend([n.to_string(), mean.to_string(), sd, min.to_string(), max.to_string()]);
+                }
+                None => row.extend(["0", "", "", "", ""].map(str::to_owned)),
             }
-            row.extend([marks.clone(), c.unit.clone()]);
+            let left_out = if column.is_none() { spread.left_out.join("; ") } else { String::new() };
+            row.extend([left_out, marks.clone(), c.unit.clone()]);
             rows.push(row);
         }
     }

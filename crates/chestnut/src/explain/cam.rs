@@ -135,7 +135,7 @@ pub enum CamKind {
     /// The predecessor's guided variant (protocol section 7), for comparison: of the probability after the sigmoid; of
     /// the gradient only what is positive and where the activation is positive; starts at ones, no ReLU; each map has
     /// its mean subtracted and is divided by its standard deviation, then the mean over networks. Its mask is
-    /// [`super::mask::MaskRule::Peak`] at 0.5.
+    /// [`super::mask::MaskRule::Peak`] at 0.5 unless another is asked for ([`super::mask::MaskRule::of`]).
     ///
     /// One difference remains: the layer here is behind the last ReLU (see above), so activations are never negative.
     /// Both resize bilinearly with half-pixel centres.

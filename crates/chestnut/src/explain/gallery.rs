@@ -4,11 +4,13 @@
 //! Pictures are linked by their paths below the page's folder, so the folder can be moved as a whole; style is inside,
 //! there is no script, and nothing is fetched from anywhere. The template escapes every name.
 
-use super::SOURCES;
 use super::agreement::{LabelAgreement, RECALL_NOTE};
 use super::batches::{Batches, Over, Pair, describe};
+use super::lungs::Lungs;
 use super::masked::Shortcuts;
+use super::means::Means;
 use super::pictures::Picture;
+use super::{MaskRule, SOURCES};
 use crate::error::{Error, Result};
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 use serde::{Deserialize, Serialize};
@@ -107,9 +109,10 @@ fn section(s: &Section) -> Value {
     context! { title => s.title.as_str(), note => s.note.as_str(), pictures => shown, more => more }
 }
 
-/// The agreement table: one row per label and map, the measures that people ask for first.
+/// The agreement table: one row per label and map, the measures that people ask for first. `mask` is the rule that made
+/// the masks.
 #[must_use]
-pub fn agreement_table(table: &[LabelAgreement]) -> Grid {
+pub fn agreement_table(table: &[LabelAgreement], mask: MaskRule) -> Grid {
     const SHOWN: [(&str, &str); 5] = [
         ("coverage", "coverage"),
         ("iou", "IoU"),
@@ -134,12 +137,48 @@ pub fn agreement_table(table: &[LabelAgreement]) -> Grid {
     Grid {
         title: "Agreement with experts".to_owned(),
         note: format!(
-            "Means over outlined findings, 95 % intervals over patients. {RECALL_NOTE} Rows that begin with chance are \
-             maps that never saw the image."
+            "Means over outlined findings, 95 % intervals over patients. Mask: {}. {RECALL_NOTE} Rows that begin with \
+             chance are maps that never saw the image.",
+            mask.describe()
         ),
         head: head.map(str::to_owned).collect(),
         rows: table.iter().map(line).collect(),
     }
+}
+
+/// Where the heat of the mean maps lies: one row per label and model.
+///
+/// # Errors
+/// If a mean map cannot be measured.
+pub fn heat_table(labels: &[String], means: &Means, lungs: &Lungs) -> Result<Grid> {
+    let share = |heat: f64, even: f64| format!("{:.0} % ({:.0} %)", 100.0 * heat, 100.0 * even);
+    let mut rows = Vec::new();
+    for (k, label) in labels.iter().enumerate() {
+        for (source, model) in SOURCES.into_iter().enumerate() {
+            let Some(s) = means.shares(source, k)? else { continue };
+            let outside = s.outside_lungs.zip(s.outside_lungs_area);
+            rows.push(vec![
+                label.clone(),
+                model.to_owned(),
+                means.maps[source][k].images().to_string(),
+                share(s.border, s.border_area),
+                share(s.corners, s.corners_area),
+                outside.map_or_else(|| "-".to_owned(), |(heat, even)| share(heat, even)),
+                means.lungs[source][k].images().to_string(),
+            ]);
+        }
+    }
+    let head = ["label", "model", "images", "outer tenth", "corners", "outside the lungs", "images with lungs"];
+    Ok(Grid {
+        title: "Where the heat lies".to_owned(),
+        note: format!(
+            "Share of the mean map\u{2019}s heat, in brackets that of an even map. Much more than that in the outer tenth \
+             or the corners is a reason to look for markers. {}",
+            lungs.describe()
+        ),
+        head: head.map(str::to_owned).to_vec(),
+        rows,
+    })
 }
 
 /// How far the mean maps of two batches are alike, as a table.
@@ -278,10 +317,25 @@ mod tests {
             patients: 2,
             measures: vec![measure("coverage", Some(0.25), Some([0.1, 0.4])), measure("iou", None, None)],
         };
-        let table = agreement_table(&[row]);
+        let table = agreement_table(&[row], MaskRule::Share(0.1));
         assert_eq!(table.head.len(), 9);
+        assert!(table.note.contains("Mask: fewest pixels with 0.1 of the positive heat."), "{}", table.note);
         assert_eq!(table.rows[0][..6], ["Lung", "forest", "3", "2", "0.25 (0.10 to 0.40)", "-"]);
         assert!(shortcut_table(&Shortcuts::default()).rows.is_empty());
+    }
+
+    #[test]
+    fn the_heat_table_says_how_rough_the_lungs_are() {
+        use crate::explain::CamKind;
+        use crate::explain::stage::tests::{explained_of, map_at};
+        let explained = explained_of(&[[map_at(0), map_at(3)], [map_at(0), map_at(3)]], &[[0.5; 2]; 2]);
+        let lungs = Lungs::rough(16).expect("a grid");
+        let means = Means::of(&explained, CamKind::GradCam, 16, &lungs).expect("possible");
+        let table = heat_table(&explained.labels, &means, &lungs).expect("a table");
+        assert_eq!((table.rows.len(), table.rows[0].len()), (4, table.head.len()));
+        assert_eq!(table.rows[0][..3], ["Lung", "fine-tuned head", "2"]);
+        assert!(table.rows.iter().all(|r| r[5].ends_with("%)") && r[6] == "2"), "{table:?}");
+        assert!(table.note.contains("two ellipses, the same on every image"), "{}", table.note);
     }
 
     #[test]

@@ -6,11 +6,12 @@
 //! evidence", and a quantile among them would put the whole image into the mask. A flat map therefore gives an empty
 //! mask.
 
+use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ExplainError, HeatMap};
+use super::{CamKind, ExplainError, HeatMap};
 
 /// The paper's quantile (section 2.5).
 pub const PAPER_QUANTILE: f64 = 0.8;
@@ -76,6 +77,15 @@ impl Default for MaskRule {
 }
 
 impl MaskRule {
+    /// The rule that belongs to a kind of map: the predecessor's for its own, else the paper's.
+    #[must_use]
+    pub fn of(kind: CamKind) -> Self {
+        match kind {
+            CamKind::Legacy => Self::Peak(LEGACY_PEAK),
+            CamKind::GradCam | CamKind::HiRes => Self::default(),
+        }
+    }
+
     /// Makes the mask.
     ///
     /// # Errors
@@ -99,6 +109,62 @@ impl MaskRule {
             Self::Peak(share) => format!("pixels with at least {share} of the greatest heat"),
         }
     }
+
+    /// A few words for the legend of a picture.
+    #[must_use]
+    pub fn legend(self) -> String {
+        // Rounded, since 1 - 0.8 is a little more than a fifth.
+        let percent = |share: f64| (1000.0 * share).round() / 10.0;
+        match self {
+            Self::Quantile(q) if q == PAPER_QUANTILE => "hottest fifth".to_owned(),
+            Self::Quantile(q) => format!("hottest {} %", percent(1.0 - q)),
+            Self::Otsu => "above Otsu's threshold".to_owned(),
+            Self::Share(share) => format!("{} % of the heat", percent(share)),
+            Self::Peak(share) => format!("at least {} % of the peak", percent(share)),
+        }
+    }
+
+    fn check(self) -> Result<(), ExplainError> {
+        match self {
+            Self::Quantile(q) if (0.0..=1.0).contains(&q) => Ok(()),
+            Self::Quantile(q) => Err(ExplainError::setting("the quantile of the mask", q, "0 to 1")),
+            Self::Otsu => Ok(()),
+            Self::Share(share) | Self::Peak(share) => check_share(share),
+        }
+    }
+}
+
+impl fmt::Display for MaskRule {
+    /// As on the command line and in tables: `quantile:0.8`, `otsu`, `share:0.1`, `peak:0.5`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Quantile(q) => write!(f, "quantile:{q}"),
+            Self::Otsu => f.write_str("otsu"),
+            Self::Share(share) => write!(f, "share:{share}"),
+            Self::Peak(share) => write!(f, "peak:{share}"),
+        }
+    }
+}
+
+impl FromStr for MaskRule {
+    type Err = ExplainError;
+
+    fn from_str(text: &str) -> Result<Self, ExplainError> {
+        const RULES: &str = "quantile:Q, otsu, share:S or peak:P, with a number of 0 to 1 such as quantile:0.8";
+        let (name, number) = match text.split_once(':') {
+            Some((name, number)) => (name, number.parse::<f64>().ok()),
+            None => (text, None),
+        };
+        let rule = match (name, number) {
+            ("quantile", Some(q)) => Self::Quantile(q),
+            ("otsu", None) if text == name => Self::Otsu,
+            ("share", Some(share)) => Self::Share(share),
+            ("peak", Some(share)) => Self::Peak(share),
+            _ => return Err(ExplainError::setting("the rule of the mask", text, RULES)),
+        };
+        rule.check()?;
+        Ok(rule)
+    }
 }
 
 /// Pixels whose value is at or above the `q` quantile (linear interpolation, NumPy's default) and above the least
@@ -110,9 +176,7 @@ impl MaskRule {
 /// # Errors
 /// [`ExplainError::Setting`] for a quantile outside 0..1.
 pub fn quantile_mask(map: &HeatMap, q: f64) -> Result<Mask, ExplainError> {
-    if !(0.0..=1.0).contains(&q) {
-        return Err(ExplainError::setting("the quantile of the mask", q, "0 to 1"));
-    }
+    MaskRule::Quantile(q).check()?;
     Ok(at_least(map, map.quantile(q)))
 }
 

@@ -68,6 +68,23 @@ fn other_rules_by_hand() {
 }
 
 #[test]
+fn rules_are_read_as_they_are_written() {
+    for text in ["quantile:0.8", "quantile:0", "otsu", "share:0.1", "peak:0.5", "peak:1"] {
+        assert_eq!(text.parse::<MaskRule>().map(|r| r.to_string()).as_deref(), Ok(text));
+    }
+    for wrong in ["", "hot", "otsu:1", "otsu:", "quantile", "quantile:", "quantile:x", "quantile:1.1", "quantile:NaN"] {
+        assert!(wrong.parse::<MaskRule>().is_err(), "{wrong}");
+    }
+    for wrong in ["share:0", "share:-1", "peak:2", "peak", "0.8"] {
+        assert!(wrong.parse::<MaskRule>().is_err(), "{wrong}");
+    }
+    assert_eq!(MaskRule::of(CamKind::Legacy), MaskRule::Peak(0.5), "what cam.rs says of it");
+    assert_eq!([CamKind::GradCam, CamKind::HiRes].map(MaskRule::of), [MaskRule::Quantile(0.8); 2]);
+    let legends = [MaskRule::default(), MaskRule::Quantile(0.9), MaskRule::Share(0.1)].map(MaskRule::legend);
+    assert_eq!(legends, ["hottest fifth", "hottest 10 %", "10 % of the heat"]);
+}
+
+#[test]
 fn otsu_separates_two_groups() {
     let mut draw = Stream::keyed(2, "mask");
     for _ in 0..50 {

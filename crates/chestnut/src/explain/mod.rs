@@ -17,13 +17,16 @@
 //! | [`experts`] | what radiologists drew |
 //! | [`agreement`], [`chance`] | how far masks agree with it, and what luck would give |
 //! | [`population`], [`shortcut`] | mean maps of many images; heat where no anatomy is |
+//! | [`lungs`] | where the lungs lie, roughly or by masks |
+//! | [`means`] | mean maps of a study, and where their heat lies |
 //! | [`batches`] | mean maps of two random batches, and how far they are alike |
 //! | [`overlay`] | pictures |
 //! | [`models`] | the models of a study that are explained |
-//! | [`stage`] | maps, mean maps and agreement on a study |
+//! | [`stage`] | maps and agreement on a study |
 //! | [`perturbed`], [`masked`] | perturbation and the shortcut check on a study |
 //! | [`pictures`], [`gallery`] | what is drawn of a study, and the page that shows it |
 //! | [`summary`] | what the report of `compare` shows of it |
+//! | [`run`] | all of it in order, one step at a time |
 //!
 //! A heat map says what a model used. It does not say that the model is right, nor that the finding is there.
 
@@ -37,16 +40,20 @@ pub mod experts;
 pub mod gallery;
 pub mod head;
 pub mod heat;
+pub mod lungs;
 pub mod mask;
 pub mod masked;
+pub mod means;
 pub mod models;
 pub mod overlay;
+mod page;
 pub mod perturb;
 pub mod perturbed;
 pub mod pictures;
 #[cfg(test)]
 mod planted_tests;
 pub mod population;
+pub mod run;
 pub mod shortcut;
 pub mod stage;
 pub mod summary;

@@ -105,6 +105,8 @@ pub struct Painter<'a> {
     pub explained: &'a Explained,
     /// How the head's maps are made.
     pub kind: CamKind,
+    /// Which part of a map is outlined.
+    pub mask: MaskRule,
     /// Which boxes are drawn round a map's mask.
     pub boxes: BoxRule,
 }
@@ -143,10 +145,9 @@ impl Painter<'_> {
             let map = of.map(source, label, self.kind, film.width, film.height)?;
             let words = if source == 1 { "tree-CAM (SHAP values)" } else { self.kind.name() };
             let p = of.probabilities[source][label];
-            let rule = MaskRule::default();
-            let mask = rule.mask(&map)?;
+            let mask = self.mask.mask(&map)?;
             let how = if source == 1 { "tree-cam" } else { self.kind.name() };
-            let boxes = self.boxed(of.row, label, source, how, &mask, rule);
+            let boxes = self.boxed(of.row, label, source, how, &mask);
             let picture = self.over(&film, (&map, &mask, &boxes), label, source, p, words).png()?;
             drawn.boxes.extend(boxes);
             let file = format!("overlays/{}-{}.png", self.name(label, of.row), plain(name));
@@ -273,9 +274,8 @@ impl Painter<'_> {
                 for (source, name) in SOURCES.iter().enumerate() {
                     // At the film's size, in whose pixels boxes are given.
                     let map = of.maps[source][k].resized(film.width, film.height)?;
-                    let (rule, p) = (MaskRule::default(), of.probabilities[source][k]);
-                    let mask = rule.mask(&map)?;
-                    let boxes = self.boxed(of.row, k, source, method.name(), &mask, rule);
+                    let (mask, p) = (self.mask.mask(&map)?, of.probabilities[source][k]);
+                    let boxes = self.boxed(of.row, k, source, method.name(), &mask);
                     let mut picture = self.over(&film, (&map, &mask, &boxes), k, source, p, method.describe());
                     drawn.boxes.extend(boxes);
                     if let Some(heat) = &mut picture.heat {
@@ -324,7 +324,7 @@ impl Painter<'_> {
         p: f64,
         words: &str,
     ) -> Overlay<'p> {
-        let mut marks = vec![Mark { name: "hottest fifth".to_owned(), shape: Shape::Outline(mask) }];
+        let mut marks = vec![Mark { name: self.mask.legend(), shape: Shape::Outline(mask) }];
         let name = if self.boxes == BoxRule::Whole { "its box" } else { "boxes of its parts" };
         marks.extend(boxes.iter().map(|b| Mark { name: name.to_owned(), shape: Shape::Box(b.region) }));
         let mut caption = vec![caption_line(&self.explained.labels[label], Some(p), SOURCES[source], words)];

@@ -9,8 +9,7 @@ use super::cam::{self, CamKind};
 use super::chance::ChanceMap;
 use super::experts::{self, ExpertRegion, Known};
 use super::models::add_share;
-use super::population::{MeanMap, heat_shares};
-use super::{ExplainError, FeatureMap, HeatMap, Models, Refusals, SOURCES, tree_cam};
+use super::{ExplainError, FeatureMap, HeatMap, MaskRule, Models, Refusals, SOURCES, tree_cam};
 use crate::cohort::Cohort;
 use crate::error::{Error, Result};
 use chestnut_forest::Explainer;
@@ -27,6 +26,9 @@ pub(super) const BATCH: usize = 8;
 pub struct ExplainOptions {
     /// How the head's maps are made.
     pub cam: CamKind,
+    /// Which part of a map, of the head or the forest, is outlined and held against experts; [`MaskRule::of`] the kind
+    /// unless asked otherwise.
+    pub mask: MaskRule,
     /// Resamples of the agreement's intervals; the library's default if `None`.
     pub resamples: Option<usize>,
 }
@@ -171,6 +173,8 @@ pub struct Agreed {
     pub rows: Vec<AgreementRow>,
     /// Means per label and map.
     pub table: Vec<LabelAgreement>,
+    /// What made masks of all maps, those of chance too.
+    pub mask: MaskRule,
     /// What could not be used or was left out, one sentence each.
     pub messages: Vec<String>,
     /// Whether an item of the experts' files could not be used.
@@ -191,7 +195,7 @@ pub fn agreement(
     let fault = |e: experts::ExpertError| Error::File { path: path.to_path_buf(), problem: e.to_string() };
     let known = Known::of_cohort(&explained.cohort, renamed).map_err(fault)?;
     let read = experts::read(path, &known).map_err(fault)?;
-    let rule = AgreementRule::default();
+    let rule = AgreementRule { mask: options.mask, ..AgreementRule::default() };
     let by_id: BTreeMap<&str, &ImageMaps> =
         explained.images.iter().map(|i| (explained.cohort.images[i.row].id.as_str(), i)).collect();
     let number = |region: &ExpertRegion| explained.labels.iter().position(|l| *l == region.label);
@@ -243,71 +247,7 @@ pub fn agreement(
              pointing game"
         ));
     }
-    Ok(Agreed { rows, table, messages, refused })
-}
-
-/// Mean map of each label over all explained images, and where its heat lies; `[source][label]`.
-///
-/// # Errors
-/// [`ExplainError`] if maps do not fit.
-pub fn population(explained: &Explained, kind: CamKind, side: usize) -> Result<[Vec<MeanMap>; 2]> {
-    let of = |source: usize| -> Result<Vec<MeanMap>> {
-        let label = |k: usize| -> Result<MeanMap> {
-            let mut mean = MeanMap::new(side)?;
-            for image in &explained.images {
-                // A forest's map has negative parts, which speak against the label; the mean shows what speaks for it.
-                mean.add(&image.map(source, k, kind, side, side)?.relu().min_max())?;
-            }
-            Ok(mean)
-        };
-        (0..explained.labels.len()).into_par_iter().map(label).collect()
-    };
-    Ok([of(0)?, of(1)?])
-}
-
-/// The table of a population's heat: source, label, images, shares in border and corners beside those of an even map.
-///
-/// # Errors
-/// [`ExplainError`] if a map has no heat to share.
-pub fn population_csv(explained: &Explained, maps: &[Vec<MeanMap>; 2]) -> Result<String> {
-    let header = ["model", "label", "images", "flat", "border", "border_area", "corners", "corners_area", "heat"]
-        .map(str::to_owned);
-    let mut rows = vec![header.to_vec()];
-    for (source, maps) in SOURCES.iter().zip(maps) {
-        for (label, mean) in explained.labels.iter().zip(maps) {
-            let shares = mean.mean().map(|m| heat_shares(&m, None)).transpose()?.flatten();
-            let mut row = vec![(*source).to_owned(), label.clone(), mean.images().to_string(), mean.flat().to_string()];
-            match &shares {
-                Some(s) => {
-                    row.extend([s.border, s.border_area, s.corners, s.corners_area].map(|v| format!("{v:.4}")));
-                    row.push(super::population::describe_shares(s));
-                }
-                None => {
-                    row.extend(std::iter::repeat_n(String::new(), 4));
-                    row.push("no heat".to_owned());
-                }
-            }
-            rows.push(row);
-        }
-    }
-    Ok(crate::cohort::table::to_csv(rows))
-}
-
-/// What must be said of maps that are the same everywhere, one sentence per model and label that has any.
-#[must_use]
-pub fn flat_messages(explained: &Explained, maps: &[Vec<MeanMap>; 2]) -> Vec<String> {
-    let mut messages = Vec::new();
-    for (source, maps) in SOURCES.iter().zip(maps) {
-        for (label, mean) in explained.labels.iter().zip(maps).filter(|(_, mean)| mean.flat() > 0) {
-            messages.push(format!(
-                "{label}, {source}: nothing in {} of {} images speaks for the label, so their maps are empty and have \
-                 no part in the mean map",
-                mean.flat(),
-                mean.flat() + mean.images()
-            ));
-        }
-    }
-    messages
+    Ok(Agreed { rows, table, mask: options.mask, messages, refused })
 }
 
 #[cfg(test)]

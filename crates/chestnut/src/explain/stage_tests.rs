@@ -49,13 +49,18 @@ pub(in crate::explain) fn explained_of(maps: &[[HeatMap; 2]], probabilities: &[[
     Explained { labels, images, refused: Vec::new(), cohort, timings: Timings::default() }
 }
 
-const OPTIONS: ExplainOptions = ExplainOptions { cam: CamKind::GradCam, resamples: Some(20) };
+const OPTIONS: ExplainOptions =
+    ExplainOptions { cam: CamKind::GradCam, mask: MaskRule::Quantile(0.8), resamples: Some(20) };
 
 fn agreed(explained: &Explained, boxes: &str) -> Agreed {
+    agreed_by(explained, boxes, &OPTIONS)
+}
+
+fn agreed_by(explained: &Explained, boxes: &str, options: &ExplainOptions) -> Agreed {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("boxes.csv");
     std::fs::write(&path, format!("image,label,x,y,width,height\n{boxes}")).expect("a file");
-    agreement(explained, &path, &BTreeMap::new(), &OPTIONS, 0).expect("a table of boxes")
+    agreement(explained, &path, &BTreeMap::new(), options, 0).expect("a table of boxes")
 }
 
 #[test]
@@ -71,6 +76,18 @@ fn both_maps_are_scored_beside_chance() {
         assert_eq!(hit("Lung").0, Some(1.0), "{source}");
         assert!(hit("Lung").1 > 0.5 && hit("PNX") == (Some(0.0), 0.0), "{source}");
     }
+}
+
+#[test]
+fn the_rule_asked_for_makes_the_masks_of_all_maps() {
+    let shares = |mask: MaskRule| {
+        let found = agreed_by(&explained(), "a.png,Lung,0,0,20,20\n", &ExplainOptions { mask, ..OPTIONS });
+        assert_eq!(found.mask, mask);
+        found.rows.iter().map(|r| r.agreement.mask_share).collect::<Vec<f64>>()
+    };
+    let (fifth, all) = (shares(MaskRule::Quantile(0.8)), shares(MaskRule::Share(1.0)));
+    assert_eq!(fifth.len(), 4, "two models and two chance levels");
+    assert!(fifth.iter().zip(&all).all(|(a, b)| *a <= 0.21 && a < b), "{fifth:?} {all:?}");
 }
 
 #[test]
@@ -91,23 +108,4 @@ fn empty_maps_and_items_that_fit_nothing_are_said_and_the_others_go_on() {
     let found = agreed(&explained, boxes);
     assert_eq!(found.rows.len(), 4);
     assert!(found.messages.iter().any(|m| m.starts_with("1 of 3 outlined findings lie on images")), "{found:?}");
-}
-
-#[test]
-fn empty_maps_have_no_part_in_means() {
-    let explained = explained();
-    let maps = population(&explained, CamKind::GradCam, 8).expect("possible");
-    assert_eq!((maps[0].len(), maps[1][1].images(), maps[1][1].flat()), (2, 1, 1));
-    let messages = flat_messages(&explained, &maps);
-    assert_eq!(messages.len(), 4, "{messages:?}");
-    assert!(messages[0].starts_with("Lung, fine-tuned head: nothing in 1 of 2 images"), "{messages:?}");
-    let csv = population_csv(&explained, &maps).expect("a table");
-    let lines: Vec<&str> = csv.lines().collect();
-    assert_eq!(lines.len(), 5);
-    assert!(lines[1].starts_with("fine-tuned head,Lung,1,1,0."), "{csv}");
-
-    let mut cold = self::explained();
-    cold.images.remove(0);
-    let maps = population(&cold, CamKind::GradCam, 8).expect("possible");
-    assert!(population_csv(&cold, &maps).expect("a table").contains("forest,PNX,0,1,,,,,no heat"));
 }

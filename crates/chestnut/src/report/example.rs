@@ -7,7 +7,7 @@ use crate::evaluate::detail::{DetailOptions, Tested, detail};
 use crate::evaluate::differences::difference;
 use crate::evaluate::results::{LearningPoint, Timing};
 use crate::evaluate::subgroups::subgroups;
-use crate::evaluate::{Comparison, MethodScore, NetworkUsed, PartCount, score_method, spread};
+use crate::evaluate::{Comparison, MethodScore, NetworkUsed, PartCount, Repeated, score_method, spread};
 
 const IMAGES: usize = 120;
 
@@ -55,6 +55,7 @@ pub(crate) fn comparison() -> Comparison {
         images: 400,
         patients: 300,
         rejects: vec![("cannot be read as an image".to_owned(), 3), ("lateral view".to_owned(), 2)],
+        refused_rows: 4,
         warnings: vec!["two patients share a picture".to_owned()],
         unit: "patient".to_owned(),
         seed: 7,
@@ -134,7 +135,7 @@ pub(crate) fn full() -> Comparison {
         patients,
         images: 2 * patients,
         draws: 3,
-        mean_auc: Some([auc, 0.02, auc - 0.03, auc + 0.03]),
+        mean_auc: Some(Repeated { n: 3, mean: auc, sd: Some(0.02), min: auc - 0.03, max: auc + 0.03 }),
         labels: vec![Some(auc), None, Some(auc), None],
     };
     (c.details, c.subgroups, c.differences) = (details, groups, differences);

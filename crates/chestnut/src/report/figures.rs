@@ -7,7 +7,7 @@
 
 use super::plots;
 use super::svg::{self, Drawing, line, polyline, text};
-use crate::evaluate::table::{approaches, clip, counts, decimal, is_few, repeats, spread_of, wrap};
+use crate::evaluate::table::{approaches, clip, counts, decimal, is_few, mean_and_sd, repeats, spread_of, wrap};
 use crate::evaluate::{Comparison, MethodScore};
 
 /// Colours of networks before line patterns come in.
@@ -251,30 +251,35 @@ fn spread_panels(c: &Comparison) -> Vec<Drawing> {
     }
     let styles = styles(c);
     let columns: Vec<Option<usize>> = (0..c.labels.len()).map(Some).chain([None]).collect();
-    let least = |m: &MethodScore| columns.iter().filter_map(|&k| spread_of(m, k)).map(|s| s[2]).collect::<Vec<_>>();
+    let least = |m: &MethodScore| columns.iter().filter_map(|&k| spread_of(m, k)).map(|s| s.min).collect::<Vec<_>>();
     let low = axis_low(c.methods.iter().flat_map(least));
     let panel = |&column: &Option<usize>| {
         let rows = rows(c, &|m| {
             let spread = spread_of(m, column);
             Mark {
                 class: style(&styles, &m.source).to_owned(),
-                centre: spread.map(|s| s[0]),
-                thin: spread.map(|s| [s[2], s[3]]),
-                thick: spread.map(|s| [s[0] - s[1], s[0] + s[1]]),
+                centre: spread.map(|s| s.mean),
+                thin: spread.map(|s| [s.min, s.max]),
+                thick: spread.and_then(|s| s.sd.map(|sd| [s.mean - sd, s.mean + sd])),
                 tick: match column {
                     Some(k) => m.labels.get(k).and_then(|l| l.auc),
-                    None => m.mean_auc,
+                    None => m.mean_auc.filter(|_| has_same_labels(m)),
                 },
-                value: spread
-                    .map_or_else(|| "n.e.".to_owned(), |s| format!("{} \u{b1} {}", decimal(s[0]), decimal(s[1]))),
+                value: spread.map_or_else(|| "n.e.".to_owned(), |s| mean_and_sd(&s, " \u{b1} ")),
             }
         });
         match column {
-            Some(k) => row_panel(&clip(&c.labels[k], TITLE), "", &rows, low, 9, "AUC"),
-            None => row_panel("Mean over labels", "", &rows, low, 9, "mean AUC"),
+            Some(k) => row_panel(&clip(&c.labels[k], TITLE), "", &rows, low, 10, "AUC"),
+            None => row_panel("Mean over labels", "", &rows, low, 10, "mean AUC"),
         }
     };
     columns.iter().map(panel).collect()
+}
+
+/// Whether a row's own mean is of the labels that its mean over splits is of.
+fn has_same_labels(m: &MethodScore) -> bool {
+    let left_out = |label: &String| m.spread.as_ref().is_some_and(|s| s.left_out.contains(label));
+    m.labels.iter().all(|l| l.auc.is_none() || !left_out(&l.label))
 }
 
 /// Start of a common AUC axis: a tenth below the least value, at most .4, so that chance is always in sight.
@@ -358,6 +363,11 @@ mod tests {
     fn spread_needs_several_splits() {
         let mut c = example::comparison();
         assert_eq!(spread_plot(&c).len(), 5);
+        // A tick for the first split's mean, unless it is of other labels.
+        let ticks = |c: &Comparison| spread_plot(c)[4].matches("\"tick\"").count();
+        assert_eq!(ticks(&c), 4);
+        c.methods[0].spread.as_mut().expect("three splits").left_out.push("Normal".to_owned());
+        assert_eq!(ticks(&c), 3);
         c.methods.iter_mut().for_each(|m| m.spread = None);
         assert!(spread_plot(&c).is_empty());
         assert!(svg_files(&c).iter().all(|(name, _)| name != "spread.svg"));

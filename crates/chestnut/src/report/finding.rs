@@ -133,13 +133,21 @@ pub(super) fn caveats(c: &Comparison) -> Vec<String> {
         lines.push(format!("{} of {} could not be estimated.", missing, several(m.labels.len(), "label")));
     }
     match (spread_of(m, None), table::repeats(c)) {
-        (Some([mean, sd, low, high]), Some(n)) => lines.push(format!(
-            "Over {n} random splits its mean AUC was {} \u{b1} {} (standard deviation), from {} to {}.",
-            decimal(mean),
-            decimal(sd),
-            decimal(low),
-            decimal(high)
-        )),
+        (Some(r), Some(n)) => {
+            let left_out = m.spread.as_ref().map_or(&[][..], |s| s.left_out.as_slice());
+            let without =
+                if left_out.is_empty() { String::new() } else { format!(", without {},", left_out.join(", ")) };
+            lines.push(format!(
+                "Over {n} random splits its mean AUC{without} was {} (standard deviation), from {} to {}.",
+                table::mean_and_sd(&r, " \u{b1} "),
+                decimal(r.min),
+                decimal(r.max)
+            ));
+        }
+        (None, Some(n)) if m.spread.is_some() => {
+            lines
+                .push(format!("No label could be estimated in all of the {n} splits, so they have no mean in common."));
+        }
         _ => lines
             .push("It rests on one random split; repeat it (--repeats 20) to see how much splits differ.".to_owned()),
     }

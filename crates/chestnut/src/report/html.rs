@@ -119,6 +119,7 @@ fn flow(c: &Comparison) -> Value {
     context! {
         found => c.images + refused,
         refused => refused,
+        rows => c.refused_rows,
         images => c.images,
         patients => c.patients,
         parts => parts,
@@ -209,6 +210,8 @@ mod tests {
             "n.e.",
             "two patients share a picture",
             "cannot be read as an image",
+            "<b>405</b> files found",
+            "5 files refused, and 4 rows of the table",
             "0123456789abcdef",
             "CC BY 4.0",
             "RF 100 trees, depth 10",
@@ -322,7 +325,7 @@ mod tests {
     #[test]
     fn an_empty_comparison_still_makes_a_page() {
         let mut c = example::comparison();
-        (c.methods, c.rejects, c.parts) = (Vec::new(), Vec::new(), Vec::new());
+        (c.methods, c.rejects, c.parts, c.refused_rows) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let page = bare(&c);
         assert!(page.contains("No AUC could be estimated") && page.contains("Nothing was refused"));
         assert!(page.contains("cohort.csv is missing") && !page.contains("<img"));

@@ -253,7 +253,7 @@ pub(super) fn learning_series(c: &Comparison) -> Vec<(&str, Vec<&LearningPoint>)
 pub(super) fn learning(c: &Comparison) -> Option<Plot> {
     let series = learning_series(c);
     let most = c.learning.iter().map(|p| p.patients).max()?.max(1) as f64;
-    let means = c.learning.iter().filter_map(|p| p.mean_auc).map(|m| m[2]);
+    let means = c.learning.iter().filter_map(|p| p.mean_auc).map(|m| m.min);
     let low = axis_low(means.chain(c.learning.iter().flat_map(|p| p.labels.iter().flatten().copied())));
     let axes = Axes { x: [0.0, most], y: [low, 1.0] };
     let x_ticks: Vec<(f64, String)> =
@@ -266,7 +266,7 @@ pub(super) fn learning(c: &Comparison) -> Option<Plot> {
         for (approach, points) in &series {
             let class = class(c, approach);
             let value = |p: &LearningPoint| match column {
-                None => p.mean_auc.map(|m| m[0]),
+                None => p.mean_auc.map(|m| m.mean),
                 Some(k) => p.labels.get(k).copied().flatten(),
             };
             let placed: Vec<(f64, f64)> =
@@ -278,9 +278,9 @@ pub(super) fn learning(c: &Comparison) -> Option<Plot> {
             drawn |= !placed.is_empty();
             if column.is_none() {
                 for p in points {
-                    let Some([_, _, least, most]) = p.mean_auc else { continue };
+                    let Some(mean) = p.mean_auc else { continue };
                     let x = p.patients as f64;
-                    body += &line(axes.at(x, least), axes.at(x, most), &format!("thin {class}"));
+                    body += &line(axes.at(x, mean.min), axes.at(x, mean.max), &format!("thin {class}"));
                 }
             }
         }

@@ -87,6 +87,25 @@ fn overconfidence_by_half_is_a_slope_of_one_half() {
 }
 
 #[test]
+fn certain_predictions_are_counted_and_too_many_give_no_line() {
+    let truth: Vec<bool> = (0..40).map(|i| i % 2 == 0).collect();
+    let score = |certain: &[(usize, f64)]| {
+        let mut p: Vec<f64> = (0..40).map(|i| (f64::from(i) + 0.5) / 40.0).collect();
+        certain.iter().for_each(|&(row, value)| p[row] = value);
+        calibration_score(Method::None, &p, &truth, 10).expect("probabilities")
+    };
+    let none = score(&[]);
+    assert_eq!((none.moved, none.slope.is_some()), (0, true));
+    // Two of 40 are 5 %, which is allowed.
+    let few = score(&[(1, 0.0), (38, 1.0)]);
+    assert_eq!((few.moved, few.slope.is_some(), few.intercept.is_some(), few.reason), (2, true, true, None));
+    let many = score(&[(1, 0.0), (3, 1e-9), (38, 1.0)]);
+    assert_eq!((many.moved, many.slope, many.intercept), (3, None, None));
+    let reason = many.reason.expect("a reason");
+    assert!(reason.contains("3 of 40") && reason.contains("more than 5 %"), "{reason}");
+}
+
+#[test]
 fn bootstrap_is_that_of_the_definition() {
     let mut draw = Stream::keyed(2, "detail test");
     let who = ["a", "b", "a", "c", "d", "e", "f", "g", "h", "h", "i", "j"];

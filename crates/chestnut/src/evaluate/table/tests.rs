@@ -70,6 +70,24 @@ fn csv_reads_back() {
 }
 
 #[test]
+fn what_few_splits_can_estimate_says_so() {
+    let mut c = example::comparison();
+    let spread = c.methods[0].spread.as_mut().expect("three splits");
+    spread.labels[0] = Some(Repeated { n: 1, mean: 0.95, sd: None, min: 0.95, max: 0.95 });
+    spread.left_out = vec!["Normal".to_owned()];
+    let text = terminal(&c);
+    for needle in [".95\u{b1}n.e.", ".95-.95, 1 of 3", "The mean over splits (in 1 of 4 rows) is without Normal,"] {
+        assert!(text.contains(needle), "{needle}: {text}");
+    }
+    let csv = spread_csv(&c);
+    let mut rows = ::csv::Reader::from_reader(csv.as_bytes()).into_records().map(|r| r.expect("equal lengths"));
+    let label = rows.next().expect("a label");
+    assert_eq!(label.iter().collect::<Vec<_>>()[2..10], ["Normal", "3", "1", "0.95", "", "0.95", "0.95", ""]);
+    let mean = rows.find(|r| &r[2] == "mean").expect("the mean");
+    assert_eq!((&mean[4], &mean[9]), ("3", "Normal"));
+}
+
+#[test]
 fn a_split_by_image_marks_every_table() {
     let mut c = example::comparison();
     c.unit = "image".to_owned();

@@ -5,6 +5,7 @@ use chestnut_stats::resample::DEFAULT_RESAMPLES;
 use chestnut_stats::{Clusters, DEFAULT_LEVEL};
 use serde::{Deserialize, Serialize};
 
+use super::super::MaskRule;
 use super::Agreement;
 use crate::cohort::table::to_csv;
 
@@ -133,29 +134,43 @@ fn first_appearances<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     names.filter(|name| seen.insert(*name)).collect()
 }
 
-/// One line per map and region.
+/// One line per map and region; `mask` is the rule that made their masks.
 #[must_use]
-pub fn rows_csv(rows: &[AgreementRow]) -> String {
-    let header = ["image", "patient", "label", "source"].into_iter().chain(MEASURES.iter().map(|(name, _)| *name));
-    let header: Vec<String> = header.map(str::to_owned).collect();
+pub fn rows_csv(rows: &[AgreementRow], mask: MaskRule) -> String {
+    let names = ["image", "patient", "label", "source", "mask"];
+    let header: Vec<String> =
+        names.into_iter().chain(MEASURES.iter().map(|(name, _)| *name)).map(str::to_owned).collect();
+    let mask = mask.to_string();
     let line = |row: &AgreementRow| -> Vec<String> {
-        let names = [&row.image, &row.patient, &row.label, &row.source].into_iter().cloned();
+        let names = [&row.image, &row.patient, &row.label, &row.source, &mask].into_iter().cloned();
         names.chain(MEASURES.iter().map(|(_, value)| number(value(&row.agreement)))).collect()
     };
     to_csv(std::iter::once(header).chain(rows.iter().map(line)))
 }
 
-/// One line per source, label and measure.
+/// One line per source, label and measure; `mask` is the rule that made the masks.
 #[must_use]
-pub fn summary_csv(table: &[LabelAgreement]) -> String {
-    let header =
-        ["source", "label", "regions", "patients", "measure", "regions_with_value", "mean", "low", "high", "reason"];
+pub fn summary_csv(table: &[LabelAgreement], mask: MaskRule) -> String {
+    let header = [
+        "source",
+        "label",
+        "mask",
+        "regions",
+        "patients",
+        "measure",
+        "regions_with_value",
+        "mean",
+        "low",
+        "high",
+        "reason",
+    ];
     let mut lines: Vec<Vec<String>> = vec![header.map(str::to_owned).to_vec()];
     for row in table {
         for m in &row.measures {
             lines.push(vec![
                 row.source.clone(),
                 row.label.clone(),
+                mask.to_string(),
                 row.regions.to_string(),
                 row.patients.to_string(),
                 m.measure.clone(),

@@ -125,8 +125,11 @@ fn summaries_resample_patients() {
     assert!(pnx.reason.as_deref().is_some_and(|r| r.contains("patients")), "{:?}", pnx.reason);
     assert_eq!(summarise(&rows, Some(200), 7), table, "the same draws again");
 
-    let csv = rows_csv(&rows);
+    let csv = rows_csv(&rows, MaskRule::Otsu);
     assert_eq!(csv.lines().count(), 23);
-    assert!(csv.starts_with("image,patient,label,source,coverage,box_coverage,iou,hit,tolerant_hit,pixel_auc"));
-    assert_eq!(summary_csv(&table).lines().count(), 1 + 3 * 9);
+    assert!(csv.starts_with("image,patient,label,source,mask,coverage,box_coverage,iou,hit,tolerant_hit,pixel_auc"));
+    assert!(csv.lines().skip(1).all(|l| l.contains(",net,otsu,")), "{csv}");
+    let csv = summary_csv(&table, MaskRule::Otsu);
+    assert_eq!(csv.lines().count(), 1 + 3 * 9);
+    assert!(csv.lines().nth(1).is_some_and(|l| l.starts_with("net,Lung,otsu,20,10,coverage,")), "{csv}");
 }

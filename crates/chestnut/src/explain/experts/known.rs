@@ -141,7 +141,7 @@ fn names_of(id: &str) -> Vec<String> {
 }
 
 /// The name without the ending of an image file; other dots belong to the name, as in a DICOM identifier.
-pub(super) fn without_ending(name: &str) -> &str {
+pub(in crate::explain) fn without_ending(name: &str) -> &str {
     match name.rsplit_once('.') {
         Some((stem, ending)) if ENDINGS.iter().any(|e| ending.eq_ignore_ascii_case(e)) && !stem.is_empty() => stem,
         _ => name,

@@ -24,7 +24,9 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+pub(super) use known::without_ending;
 pub use known::{Known, KnownImage};
+pub(super) use png_masks::inside as mask_pixels;
 
 use super::Mask;
 use crate::cohort::TableError;

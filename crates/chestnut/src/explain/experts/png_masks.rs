@@ -127,7 +127,7 @@ fn add_file(place: &str, path: &Path, target: (usize, usize), collector: &mut Co
 }
 
 /// One value per pixel; `None` for a map of several labels.
-fn inside(mask: &Radiograph, colour: bool) -> Option<Vec<bool>> {
+pub(in crate::explain) fn inside(mask: &Radiograph, colour: bool) -> Option<Vec<bool>> {
     let (low, high) = mask.range();
     let is_two_valued = mask.pixels.iter().all(|&v| v == low || v == high);
     if !is_two_valued && (colour || high <= MOST_NUMBERED) {

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::Painter;
-use crate::explain::{BoxRule, Mask, MaskRule, Region, SOURCES};
+use crate::explain::{BoxRule, Mask, Region, SOURCES};
 
 /// A box round what a map points at on one film.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,16 +68,8 @@ fn numbered(mask: &Mask, rule: BoxRule) -> Vec<(usize, Region)> {
 }
 
 impl Painter<'_> {
-    /// The boxes of one map of the image `row`, whose mask `rule` made at the image's own size.
-    pub(super) fn boxed(
-        &self,
-        row: usize,
-        label: usize,
-        source: usize,
-        map: &'static str,
-        mask: &Mask,
-        rule: MaskRule,
-    ) -> Vec<MapBox> {
+    /// The boxes of one map of the image `row`, whose mask was made at the image's own size.
+    pub(super) fn boxed(&self, row: usize, label: usize, source: usize, map: &'static str, mask: &Mask) -> Vec<MapBox> {
         let of = |(component, region): (usize, Region)| MapBox {
             image: self.explained.cohort.images[row].id.clone(),
             label: self.explained.labels[label].clone(),
@@ -86,7 +78,7 @@ impl Painter<'_> {
             component,
             region,
             size: [mask.width, mask.height],
-            rule: rule.describe(),
+            rule: self.mask.describe(),
         };
         numbered(mask, self.boxes).into_iter().map(of).collect()
     }
@@ -95,8 +87,8 @@ impl Painter<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::explain::HeatMap;
     use crate::explain::mask::LEAST_PART;
+    use crate::explain::{HeatMap, MaskRule};
     use chestnut_stats::random::Stream;
 
     fn table(mask: &Mask, rule: BoxRule) -> Vec<Vec<String>> {

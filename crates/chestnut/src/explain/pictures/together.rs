@@ -7,7 +7,7 @@ use super::{Drawn, Painter, Picture, gathered, plain};
 use crate::error::Result;
 use crate::explain::overlay::{Mark, Overlay, Shape};
 use crate::explain::stage::ImageMaps;
-use crate::explain::{BoxRule, Mask, MaskRule, SOURCES};
+use crate::explain::{BoxRule, Mask, SOURCES};
 
 /// Most labels on one film; more cannot be told apart, and the legend would be longer than the film.
 const MAX_TOGETHER: usize = 20;
@@ -53,16 +53,17 @@ impl Painter<'_> {
             if !is_called {
                 shown.extend(most_probable(p, labels));
             }
-            let (rule, how) = (MaskRule::default(), if source == 1 { "tree-cam" } else { self.kind.name() });
+            let how = if source == 1 { "tree-cam" } else { self.kind.name() };
             let mut masks: Vec<(String, Mask)> = Vec::with_capacity(shown.len());
             for k in shown.into_iter().take(MAX_TOGETHER) {
-                let mask = rule.mask(&of.map(source, k, self.kind, film.width, film.height)?)?;
-                drawn.boxes.extend(self.boxed(of.row, k, source, how, &mask, rule));
+                let mask = self.mask.mask(&of.map(source, k, self.kind, film.width, film.height)?)?;
+                drawn.boxes.extend(self.boxed(of.row, k, source, how, &mask));
                 let nowhere = if mask.area() == 0 { ", points nowhere" } else { "" };
                 masks.push((format!("{} {:.2}{nowhere}", self.explained.labels[k], p[k]), mask));
             }
             let explained = if source == 1 { "tree-CAM (SHAP values)" } else { self.kind.name() };
-            let mut caption = vec![format!("model: {name}; explained: {explained}; outlined: the hottest fifth")];
+            let outlined = self.mask.legend();
+            let mut caption = vec![format!("model: {name}; explained: {explained}; outlined: {outlined}")];
             if !is_called {
                 caption.push("No label reaches its share of positives; this is the most probable one.".to_owned());
             }

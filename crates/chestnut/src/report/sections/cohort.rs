@@ -2,7 +2,7 @@
 
 use super::super::document::{Block, Cell, Section, Table};
 use super::super::facts::{PartFacts, StudyFacts};
-use super::super::words::counts;
+use super::super::words::{counts, several};
 use crate::evaluate::Comparison;
 
 /// Reasons for refusal shown; the rest is in rejects.csv.
@@ -11,14 +11,22 @@ const MAX_REASONS: usize = 12;
 /// The refused and the parts; the flow above them is drawn by the template.
 pub(super) fn cohort(c: &Comparison, facts: &StudyFacts) -> Section {
     let refused: usize = c.rejects.iter().map(|(_, n)| n).sum();
-    let heading = if refused == 0 { "Refused".to_owned() } else { format!("{refused} refused") };
+    let heading = if refused == 0 { "Refused".to_owned() } else { format!("{} refused", several(refused, "file")) };
     let mut blocks = vec![Block::Heading(heading)];
-    if c.rejects.is_empty() {
+    if c.rejects.is_empty() && c.refused_rows == 0 {
         blocks.push(Block::Text("Nothing was refused.".to_owned()));
-    } else {
+    }
+    if c.refused_rows > 0 {
+        blocks.push(Block::Text(format!(
+            "{} of the labels table refused: a bad value, a duplicate or no image. A file that is left without a row by \
+             this is counted among the files.",
+            several(c.refused_rows, "row")
+        )));
+    }
+    if !c.rejects.is_empty() {
         let row = |(reason, n): &(String, usize)| vec![Cell::new(n.to_string()), Cell::new(reason)];
         let rows = c.rejects.iter().take(MAX_REASONS).map(row).collect();
-        blocks.push(Block::Table(Table::new("Reasons for refusal", "plain", &["Items", "Why"], rows)));
+        blocks.push(Block::Table(Table::new("Reasons for refusal", "plain", &["Files", "Why"], rows)));
         let more = c.rejects.len().saturating_sub(MAX_REASONS);
         blocks.push(Block::Notes(vec![if more > 0 {
             format!("{more} more reasons, and every item by name, are in rejects.csv.")
@@ -103,7 +111,9 @@ mod tests {
         let folder = facts::tests::study();
         let section = cohort(&example::comparison(), &StudyFacts::read(folder.path()));
         let text = format!("{section:?}");
-        for needle in ["5 refused", "cannot be read as an image", "1 / 0 / 0", "not said"] {
+        for needle in
+            ["5 files refused", "4 rows of the labels table", "cannot be read as an image", "1 / 0 / 0", "not said"]
+        {
             assert!(text.contains(needle), "{needle}: {text}");
         }
         assert!(text.contains("30 (30 to 61), 3 images say it"), "{text}");

@@ -6,7 +6,7 @@ use super::super::plots::{self, learning_series};
 use super::super::words::{p_value, several, signed, signed_span, span};
 use super::{no_details, panels, plotted};
 use crate::evaluate::results::{Difference, LabelDifference, SubgroupRow, Subgroups};
-use crate::evaluate::table::{NOT_ESTIMABLE, decimal};
+use crate::evaluate::table::{NOT_ESTIMABLE, decimal, mean_and_sd};
 use crate::evaluate::{Comparison, FEW_POSITIVES};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -154,10 +154,9 @@ pub(super) fn learning(c: &Comparison) -> Section {
         .map(|(approach, points)| {
             let rows = points.iter().map(|p| {
                 let (mean, range) = match p.mean_auc {
-                    Some([mean, ..]) if p.draws < 2 => (Cell::new(decimal(mean)), Cell::new("\u{2013}")),
-                    Some([mean, sd, low, high]) => {
-                        (Cell::new(format!("{} \u{b1} {}", decimal(mean), decimal(sd))), Cell::new(span([low, high])))
-                    }
+                    // One draw alone has no spread.
+                    Some(r) if r.sd.is_none() => (Cell::new(decimal(r.mean)), Cell::new("\u{2013}")),
+                    Some(r) => (Cell::new(mean_and_sd(&r, " \u{b1} ")), Cell::new(span([r.min, r.max]))),
                     None => (Cell::missing(NOT_ESTIMABLE), Cell::missing(NOT_ESTIMABLE)),
                 };
                 vec![

@@ -9,7 +9,7 @@ use super::super::finding::marks;
 use super::super::words::span;
 use super::super::{figures, plots};
 use super::{panels, plotted};
-use crate::evaluate::table::{self, NOT_ESTIMABLE, approaches, counts, decimal, is_few, spread_of};
+use crate::evaluate::table::{self, NOT_ESTIMABLE, approaches, counts, decimal, is_few, spread_of, spread_range};
 use crate::evaluate::{Comparison, MethodScore};
 
 /// Columns of Tables 5 to 7.
@@ -162,9 +162,7 @@ fn auc_cell(c: &Comparison, m: &MethodScore, column: Option<usize>, rows: &[&Met
 
 fn spread_cell(_: &Comparison, m: &MethodScore, column: Option<usize>, _: &[&MethodScore]) -> Cell {
     match spread_of(m, column) {
-        Some([mean, sd, low, high]) => {
-            Cell::new(format!("{} \u{b1} {}", decimal(mean), decimal(sd))).with(span([low, high]))
-        }
+        Some(r) => Cell::new(table::mean_and_sd(&r, " \u{b1} ")).with(spread_range(m, &r, "\u{2013}")),
         None => Cell::missing(NOT_ESTIMABLE),
     }
 }
@@ -221,14 +219,20 @@ pub(super) fn spread(c: &Comparison) -> Section {
     let rows: Vec<&MethodScore> = c.methods.iter().collect();
     let name = "Mean and standard deviation of the AUC over splits";
     let mut blocks: Vec<Block> = marks(c).into_iter().map(Block::Mark).collect();
+    let mut notes = vec![
+        "Mean \u{b1} standard deviation; below it smallest\u{2013}largest, and how many of the splits could estimate it if \
+         not all."
+            .to_owned(),
+    ];
+    notes.extend(table::spread_notes(c));
     blocks.extend([
         Block::Text(format!(
             "The same comparison on {n} random splits. Dot and thick line: mean and one standard deviation. Thin line: \
-             smallest to largest. Upright tick: the split of the tables above."
+             smallest to largest. Upright tick: the split of the tables above, but for a mean of other labels."
         )),
         panels("rows", figures::spread_plot(c)),
         results_table(c, name, &rows, false, spread_cell),
-        Block::Notes(vec!["Mean \u{b1} standard deviation; below it smallest\u{2013}largest.".to_owned()]),
+        Block::Notes(notes),
     ]);
     Section { id: "spread", title: format!("Over {n} splits"), blocks }
 }
@@ -285,6 +289,18 @@ mod tests {
         let best = rows.iter().filter_map(|m| m.labels[0].auc).fold(0.0, f64::max);
         assert!(cells.iter().all(|cell| (cell.tone == Tone::Bold) == (cell.text == decimal(best))));
         assert_eq!(auc_cell(&c, rows[0], Some(3), &rows).tone, Tone::Missing);
+    }
+
+    #[test]
+    fn means_over_splits_say_which_labels_they_leave_out() {
+        let mut c = example::comparison();
+        let said = |c: &Comparison| format!("{:?}", spread(c));
+        assert!(!said(&c).contains("is without"));
+        for m in &mut c.methods {
+            m.spread.as_mut().expect("three splits").left_out.push("PNX".to_owned());
+        }
+        assert!(said(&c).contains("The mean over splits is without PNX,"));
+        assert!(super::super::super::finding::caveats(&c).iter().any(|l| l.contains("mean AUC, without PNX, was")));
     }
 
     #[test]

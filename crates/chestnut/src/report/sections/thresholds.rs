@@ -8,8 +8,10 @@ use super::super::plots::{self, calibration_name, first_detail};
 use super::super::words::span;
 use super::{no_details, plotted};
 use crate::evaluate::Comparison;
+use crate::evaluate::detail::MAX_MOVED_SHARE;
 use crate::evaluate::results::{CalibrationScore, LabelDetail, MethodDetail, OperatingPoint, Rate};
 use crate::evaluate::table::{NOT_ESTIMABLE, decimal};
+use chestnut_stats::calibration::PROBABILITY_FLOOR;
 
 /// A section of which there is nothing.
 fn absent(c: &Comparison, id: &'static str, title: String) -> Section {
@@ -84,7 +86,7 @@ pub(super) fn calibration(c: &Comparison) -> Section {
         )),
         plotted(plots::reliability(c), "Not estimable."),
     ];
-    let head = ["Calibration", "Brier score", "Slope", "Intercept", "Calibration error"];
+    let head = ["Calibration", "Brier score", "Slope", "Intercept", "At 0 or 1", "Calibration error"];
     for detail in &c.details {
         let name = format!("Calibration of {} ({})", detail.approach, detail.source);
         let mut table = Table::new(&name, "results", &head, Vec::new());
@@ -97,6 +99,11 @@ pub(super) fn calibration(c: &Comparison) -> Section {
          Intercept (calibration in the large): 0 is right, above 0 means that probabilities are too low. Calibration \
          error: mean distance of the bins from the diagonal."
             .to_owned(),
+        format!(
+            "At 0 or 1: test images whose probability is 0 or 1 to within {PROBABILITY_FLOOR} and was moved there for \
+             slope and intercept, which rest on it. Above {} % of the images neither is given.",
+            100.0 * MAX_MOVED_SHARE
+        ),
         "Platt and isotonic calibrations were fitted to out-of-fold predictions; where one is absent, there were too few \
          images to fit it or it fell as the score rose."
             .to_owned(),
@@ -114,6 +121,7 @@ fn calibration_row(score: &CalibrationScore) -> Vec<Cell> {
         Cell::new(format!("{:.3}", score.brier)),
         line(score.slope),
         line(score.intercept),
+        Cell::new(format!("{} of {}", score.moved, score.bins.iter().map(|b| b.2).sum::<usize>())),
         Cell::new(format!("{:.3}", score.ece)),
     ]
 }
@@ -176,6 +184,14 @@ mod tests {
                 assert!(table.groups[3].1[0][0].below.contains("no positive image"));
             }
         }
+    }
+
+    #[test]
+    fn probabilities_at_0_or_1_are_counted_beside_the_line() {
+        let mut score = example::full().details[0].labels[0].calibration[0].clone();
+        (score.moved, score.slope, score.reason) = (7, None, Some("too many at 0 or 1".to_owned()));
+        let row = calibration_row(&score);
+        assert!(row[4].text.starts_with("7 of ") && row[2].below == "too many at 0 or 1", "{row:?}");
     }
 
     #[test]

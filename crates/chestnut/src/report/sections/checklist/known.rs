@@ -56,6 +56,11 @@ impl Known {
     /// Everything that the comparison and the study's files say.
     pub(in crate::report::sections) fn new(c: &Comparison, facts: &StudyFacts) -> Self {
         let refused: usize = c.rejects.iter().map(|(_, n)| n).sum();
+        // Apart from the files: a refused row and its file are one finding.
+        let rows = match c.refused_rows {
+            0 => String::new(),
+            n => format!("; {} of the table refused", several(n, "row")),
+        };
         let names: Vec<&str> = c.networks.iter().map(|n| n.name.as_str()).collect();
         let parts: Vec<String> = c
             .parts
@@ -82,8 +87,8 @@ impl Known {
             approaches: format!("Compared on the same test part: {}.", list(&approaches(c))),
             labels: format!("Labels predicted: {}.", list(&c.labels)),
             flow: format!(
-                "{} found, {refused} refused with a reason each, {} of {} used (section Cohort).",
-                several(c.images + refused, "item"),
+                "{} found, {refused} refused with a reason each, {} of {} used{rows} (section Cohort).",
+                several(c.images + refused, "file"),
                 several(c.images, "image"),
                 several(c.patients, "patient")
             ),
@@ -174,4 +179,26 @@ fn list<T: AsRef<str>>(names: &[T]) -> String {
 
 fn sentence(lines: &[String]) -> String {
     if lines.is_empty() { "Not recorded.".to_owned() } else { format!("{}.", lines.join("; ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::example;
+
+    #[test]
+    fn files_are_found_and_rows_are_listed_apart() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let facts = StudyFacts::read(folder.path());
+        let mut c = example::comparison();
+        // 400 images used and 5 files refused; the 4 refused rows are no files.
+        let flow = |c: &Comparison| Known::new(c, &facts).flow;
+        let said = flow(&c);
+        assert!(
+            said.starts_with("405 files found, 5 refused") && said.contains("; 4 rows of the table refused"),
+            "{said}"
+        );
+        c.refused_rows = 0;
+        assert!(!flow(&c).contains("row"), "{}", flow(&c));
+    }
 }
