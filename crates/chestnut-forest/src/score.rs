@@ -310,7 +310,7 @@ mod tests {
             let node = score.totals(&members);
             score.enter(&node, &members);
             for every in [1, 2, 7] {
-                let goes_left = |row: u32| row % every == 0 && row != 59;
+                let goes_left = |row: u32| row.is_multiple_of(every) && row != 59;
                 let mut moved = score.start();
                 members.iter().filter(|&&r| goes_left(r)).for_each(|&r| score.move_left(&mut moved, r as usize));
                 let gathered = score.gather(members.iter().map(|&r| (r, goes_left(r))));
