@@ -172,7 +172,7 @@ def kept_files(params):
     conditional = b"[conditional]\nB = \"A\"\n"
     head = b"[head]\nlabels = [\"A\", \"B\"]\n[[head.layers]]\nunits = 2\nactivation = \"sigmoid\"\n"
     add("settings", "model.toml", b"name = \"net\"\narchitecture = \"vgg16\"\nchannels = 3\nstandardisation = \"imagenet\"\n"
-        b"input_size = 224\nsource_file = \"a.h5\"\nsource_format = \"keras-v3\"\nsource_sha256 = \"0\"\nweights_sha256 = \"0\"\n"
+        b"input_size = 224\nsource_file = \"a.h5\"\nsource_format = \"keras-v3\"\nsource_sha256 = \"0\"\nweights_sha256 = \"" + b"0" * 64 + b"\"\n"
         b"licence = \"CC0\"\nnotes = []\nadded_by_version = \"0.1.0\"\n" + head + conditional)
 
 

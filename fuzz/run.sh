@@ -19,7 +19,7 @@ flags="$flags -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-
 flags="$flags -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions -Ccodegen-units=1"
 [ "${SANITIZER:-address}" = none ] || flags="$flags -Zsanitizer=${SANITIZER:-address}"
 # The same versions of the dependencies as the program's.
-[ -f Cargo.lock ] || cp ../Cargo.lock Cargo.lock
+[ Cargo.lock -nt ../Cargo.lock ] || cp ../Cargo.lock Cargo.lock
 RUSTFLAGS="$flags" cargo +nightly build --release --target "$host" --bins || exit 1
 
 found=0

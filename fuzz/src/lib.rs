@@ -45,8 +45,8 @@ pub fn with_study(data: &[u8], f: impl FnOnce(&Path)) {
     f(folder());
 }
 
-/// Calls `f` with a folder in which the file `name`, which may lie in a folder of its own, has this content. Nothing of an
-/// earlier input is left in it.
+/// Calls `f` with a folder in which the file `name`, which may lie in a folder of its own, has this content. It is
+/// removed afterwards; what `f` wrote itself stays.
 pub fn with_kept(name: &str, data: &[u8], f: impl FnOnce(&Path)) {
     let root = folder().join("kept");
     let path = root.join(name);

@@ -357,10 +357,10 @@ pub fn rank(grid: &Grid, seed: u64, scores: &[Vec<FoldScores>]) -> Vec<GridRow> 
     rows
 }
 
-/// Evaluates a whole grid over `folds`, best setting first.
+/// Evaluates a whole grid over `folds`, best setting first; empty if no fold could score any label.
 ///
 /// # Errors
-/// As [`crate::Forest::fit`], for any setting and fold.
+/// As [`Grid::check`] and [`score_growth`].
 pub fn grid_search(
     features: &Features,
     labels: &Labels,

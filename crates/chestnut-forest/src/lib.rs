@@ -17,7 +17,7 @@
 //! | G, a tree being grown | 60 R, up to 16,383 rows 130 R; 24 W; and 3 times the tree |
 //! | a tree | 32 + 8 L for each node, of which it has one or fewer than 2 min(2^max_depth, R / min_samples_leaf) |
 //! | [`Forest::fit`] | S + P (G + 12 R), and its trees |
-//! | [`grid_search`] | P pieces |
+//! | [`grid_search`] | P pieces; 24 + 16 L for each setting and fold; 160 + 16 L for each setting |
 //! | a piece, [`score_growth`] | S + G + 24 R + 4 R W; 16 trees; votes and scores |
 //! | its votes, for D combinations of depth and split | 8 L (D + 1) + 64 for each judged row |
 //! | its scores | 40 + 16 L for each setting |

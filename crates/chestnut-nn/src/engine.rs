@@ -25,7 +25,7 @@ pub struct Options {
     pub isa: Isa,
     /// Whether 3x3 convolutions may use Winograd's algorithm (faster; error of embeddings about 1e-6 relative).
     pub winograd: bool,
-    /// Of the products of 1x1 convolutions and of windows other than Winograd's.
+    /// How inputs and weights are multiplied, where [`Precision`] says so.
     pub precision: Precision,
 }
 

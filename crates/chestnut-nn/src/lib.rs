@@ -5,7 +5,8 @@
 //! (`pool`, `execute`) through kernels written once for all instruction sets (`kernels`, `simd`).
 //!
 //! One pass gives three taps per image: embedding, head output and last feature map. Results are the same bits for
-//! every number of threads and every batch. Products may be in bf16 ([`Precision`]). [`training`] holds the products and passes by which `chestnut-train` teaches.
+//! every number of threads and every batch. Products may be in bf16 ([`Precision`]). [`training`] holds the products and
+//! passes by which `chestnut-train` teaches.
 //!
 //! | instruction set | vector | tested on |
 //! |---|---|---|

@@ -39,7 +39,9 @@ pub enum PlanError {
         channels: usize,
     },
     /// This processor has no instructions for the precision that was asked for.
-    #[error("precision bf16 needs a processor with AVX512-BF16, which this one is not; f32 runs everywhere")]
+    #[error(
+        "precision bf16 needs AVX512-BF16, which this processor, or the instruction set chosen on it, lacks; use f32"
+    )]
     Precision,
     /// A pattern that none of the known networks has.
     #[error("layer {layer}: {what} is not supported by the engine")]
@@ -105,6 +107,13 @@ pub(crate) struct Convolution {
     pub(crate) weights: Aligned,
     pub(crate) bias: Aligned,
     pub(crate) relu: bool,
+}
+
+impl Convolution {
+    /// Words that a block of [`LANES`] channels of one pixel takes where it is multiplied (see `kernels::element`).
+    pub(crate) fn words(&self) -> usize {
+        LANES / self.precision.values_per_word()
+    }
 }
 
 /// One step of a plan; writes the value of node `output`.

@@ -21,7 +21,8 @@ impl Precision {
         match (self, isa) {
             (Self::F32, _) | (Self::Bf16, Isa::Portable) => true,
             #[cfg(target_arch = "x86_64")]
-            (Self::Bf16, Isa::Avx512) => is_x86_feature_detected!("avx512bf16"),
+            // The one switches the other on, and a virtual machine may hide either.
+            (Self::Bf16, Isa::Avx512) => is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw"),
             (Self::Bf16, _) => false,
         }
     }

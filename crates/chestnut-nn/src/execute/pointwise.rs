@@ -49,18 +49,13 @@ impl Cut {
 }
 
 pub(super) fn memory(c: &Convolution, input: Shape, output: Shape, batch: usize, threads: usize) -> Need {
-    let depth = blocks(input.channels) * words(c);
+    let depth = blocks(input.channels) * c.words();
     let cut = Cut::new(c, depth, batch * output.height * output.width, threads);
     match cut.place {
         Place::Input => Need { scratch: 0, shared: 0 },
         Place::Own => Need { scratch: cut.part * depth, shared: 0 },
         Place::Shared => Need { scratch: 0, shared: cut.part * depth },
     }
-}
-
-/// Words that a block of channels of one pixel is packed into.
-fn words(c: &Convolution) -> usize {
-    LANES / c.precision.values_per_word()
 }
 
 /// Pixels packed together, evened out over the whole.
@@ -84,7 +79,7 @@ pub(super) fn run(
     let isa = cx.isa;
     let pixels = cx.batch * so.height * so.width;
     let depth_blocks = blocks(si.channels);
-    let words = words(c);
+    let words = c.words();
     let depth = depth_blocks * words;
     let in_plane = cx.batch * si.height * si.width * LANES;
     let plane = pixels * LANES;
@@ -174,7 +169,7 @@ fn pack_block(
         border,
         first,
         count,
-        output: to.part(0, count * words(c)).write(),
+        output: to.part(0, count * c.words()).write(),
         kind,
     };
     // SAFETY: `part` checked input and output; windows stay inside by the shapes; `to` is this item's own.

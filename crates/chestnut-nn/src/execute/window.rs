@@ -15,14 +15,9 @@ use std::ptr::null;
 pub(super) fn memory(c: &Convolution, input: Shape, output: Shape, batch: usize) -> Need {
     let (rows, columns) = bordered(&c.window, input, output);
     let image = c.algorithm == Algorithm::Image;
-    let channels = if image { input.channels } else { blocks(input.channels) * words(c) };
+    let channels = if image { input.channels } else { blocks(input.channels) * c.words() };
     let copy = image || c.precision != Precision::F32 || (rows, columns) != (input.height, input.width);
     Need { scratch: 0, shared: if copy { channels * batch * rows * columns } else { 0 } }
-}
-
-/// Words that a block of channels of one pixel takes where it is multiplied.
-fn words(c: &Convolution) -> usize {
-    LANES / c.precision.values_per_word()
 }
 
 /// Rows and columns of the input with its zero border, as far as windows reach.
@@ -52,7 +47,7 @@ pub(super) fn run(
     let (rows, columns) = bordered(&c.window, si, so);
     let [top, left] = c.window.before(si.height, si.width);
     let batch = cx.batch;
-    let words = words(c);
+    let words = c.words();
     let source = if c.precision == Precision::F32 && (rows, columns) == (si.height, si.width) {
         input
     } else {
@@ -65,7 +60,7 @@ pub(super) fn run(
                 Precision::F32 => unsafe {
                     copy_with_border(from.slice(), si.width * LANES, to.slice_mut(), columns * LANES, top, left * LANES)
                 },
-                Precision::Bf16 => pack_with_border(isa, from, si, to, (rows, columns), (top, left)),
+                Precision::Bf16 => pack_with_border(isa, from, si, to, columns, (top, left)),
             }
         });
         copy
@@ -142,18 +137,11 @@ fn copy_with_border(from: &[f32], from_row: usize, to: &mut [f32], to_row: usize
 }
 
 /// As [`copy_with_border`], rounding one block of channels to bf16.
-fn pack_with_border(
-    isa: Isa,
-    from: Span,
-    si: Shape,
-    to: Span,
-    (rows, columns): (usize, usize),
-    (top, left): (usize, usize),
-) {
+fn pack_with_border(isa: Isa, from: Span, si: Shape, to: Span, columns: usize, (top, left): (usize, usize)) {
     const WORDS: usize = LANES / 2;
     // SAFETY: each item has a plane of its own.
     unsafe { to.slice_mut() }.fill(0.0);
-    for y in 0..si.height.min(rows - top) {
+    for y in 0..si.height {
         let job = Pack {
             plane: from.part(0, si.height * si.width * LANES).read(),
             height: si.height,

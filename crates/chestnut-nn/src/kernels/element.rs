@@ -87,6 +87,40 @@ impl Element<Portable> for Pair {
     }
 }
 
+/// Makes `fn name(isa, precision, args)` that runs the generic kernel `$generic::<S, E>(args)` with the instruction set of
+/// `isa` on and the element of `precision`; see `isa_fn!`.
+macro_rules! element_fn {
+    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $generic:ident) => {
+        $(#[$doc])*
+        pub(crate) unsafe fn $name(isa: $crate::simd::Isa, precision: $crate::Precision, $($arg: $ty),*) {
+            #[inline(always)]
+            unsafe fn single<S: Simd>($($arg: $ty),*) {
+                unsafe { $generic::<S, $crate::kernels::element::Single>($($arg),*) }
+            }
+            isa_fn! {
+                fn singles($($arg: $ty),*) = single
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
+            unsafe fn avx512_pairs($($arg: $ty),*) {
+                unsafe { $generic::<$crate::simd::Avx512, $crate::kernels::element::Pair>($($arg),*) }
+            }
+            // SAFETY: `isa_fn!` says why the processor has `isa`; `Engine::new` asks `Precision::runs_on` for the other half.
+            match (precision, isa) {
+                ($crate::Precision::F32, _) => unsafe { singles(isa, $($arg),*) },
+                #[cfg(target_arch = "x86_64")]
+                ($crate::Precision::Bf16, $crate::simd::Isa::Avx512) => unsafe { avx512_pairs($($arg),*) },
+                ($crate::Precision::Bf16, $crate::simd::Isa::Portable) => unsafe {
+                    $generic::<$crate::simd::Portable, $crate::kernels::element::Pair>($($arg),*)
+                },
+                #[allow(unreachable_patterns, reason = "a processor may have these two only")]
+                ($crate::Precision::Bf16, other) => unreachable!("{other} has no bf16"),
+            }
+        }
+    };
+}
+pub(crate) use element_fn;
+
 /// The nearest bf16, ties to even; its 16 bits are the upper half of an f32's.
 fn nearest(v: f32) -> u32 {
     let bits = v.to_bits();

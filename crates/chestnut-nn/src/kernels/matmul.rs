@@ -6,9 +6,9 @@
 //! scheme of Goto and van de Geijn 2008, without copying the inputs). Sums over inputs run in one fixed order, so a
 //! value does not depend on how pixels are cut into runs, tiles or threads.
 
-use super::element::{Element, Pair, Single, pair};
+use super::element::{Element, element_fn, pair};
 use crate::Precision;
-use crate::simd::{Isa, LANES, Portable, Simd, isa_fn};
+use crate::simd::{LANES, Simd, isa_fn};
 
 /// One run of pixels against one panel of weights. Inputs and weights are counted in words of 32 bits: a float, or two
 /// bf16 (see [`element`](super::element)); outputs are floats.
@@ -42,43 +42,12 @@ pub(crate) struct Run<'a> {
     pub(crate) relu: bool,
 }
 
-/// Computes one run.
-///
-/// # Safety
-/// All pointers of `run` must cover what its fields say; nobody else may touch the output meanwhile. The processor has
-/// `isa`, and for bf16 [`Precision::runs_on`] is true of it.
-pub(crate) unsafe fn run(isa: Isa, precision: Precision, run: &Run<'_>) {
-    unsafe {
-        match precision {
-            Precision::F32 => run_singles(isa, run),
-            Precision::Bf16 => run_pairs(isa, run),
-        }
-    }
-}
-
-isa_fn! {
-    /// [`run`] on floats.
-    fn run_singles(run: &Run<'_>) = run_single
-}
-
-#[inline(always)]
-unsafe fn run_single<S: Simd>(run: &Run<'_>) {
-    unsafe { run_generic::<S, Single>(run) }
-}
-
-/// [`run`] on pairs of bf16.
-unsafe fn run_pairs(isa: Isa, run: &Run<'_>) {
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
-    unsafe fn avx512(run: &Run<'_>) {
-        unsafe { run_generic::<crate::simd::Avx512, Pair>(run) }
-    }
-    // SAFETY: `Engine::new` refuses bf16 where `Precision::runs_on` says no.
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { avx512(run) },
-        _ => unsafe { run_generic::<Portable, Pair>(run) },
-    }
+element_fn! {
+    /// Computes one run.
+    ///
+    /// # Safety
+    /// All pointers of `run` must cover what its fields say; nobody else may touch the output meanwhile.
+    fn run(run: &Run<'_>) = run_generic
 }
 
 #[inline(always)]

@@ -4,9 +4,8 @@
 //! operation before it rides along: batch normalisation with ReLU (DenseNet), that and 2x2 averaging (its
 //! transitions), a 3x3 depthwise convolution (Xception), taking every second pixel, or rounding to bf16.
 
-use super::element::{Element, Pair, Single};
-use crate::Precision;
-use crate::simd::{Isa, LANES, Portable, Simd, isa_fn};
+use super::element::{Element, element_fn};
+use crate::simd::{LANES, Simd, isa_fn};
 
 /// A range of output pixels of one block of channels.
 #[derive(Clone, Copy)]
@@ -46,43 +45,12 @@ pub(crate) enum Kind {
     Depthwise { kernel: *const f32, rectify: bool },
 }
 
-/// Packs one range of pixels of one block of channels.
-///
-/// # Safety
-/// The pointers must cover what the fields say; nobody else may touch the output meanwhile. The processor has `isa`, and
-/// for bf16 [`Precision::runs_on`] is true of it.
-pub(crate) unsafe fn pack(isa: Isa, precision: Precision, pack: &Pack) {
-    unsafe {
-        match precision {
-            Precision::F32 => pack_singles(isa, pack),
-            Precision::Bf16 => pack_pairs(isa, pack),
-        }
-    }
-}
-
-isa_fn! {
-    /// [`pack`] as floats.
-    fn pack_singles(pack: &Pack) = pack_single
-}
-
-#[inline(always)]
-unsafe fn pack_single<S: Simd>(pack: &Pack) {
-    unsafe { pack_generic::<S, Single>(pack) }
-}
-
-/// [`pack`] as pairs of bf16.
-unsafe fn pack_pairs(isa: Isa, pack: &Pack) {
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
-    unsafe fn avx512(pack: &Pack) {
-        unsafe { pack_generic::<crate::simd::Avx512, Pair>(pack) }
-    }
-    // SAFETY: `Engine::new` refuses bf16 where `Precision::runs_on` says no.
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { avx512(pack) },
-        _ => unsafe { pack_generic::<Portable, Pair>(pack) },
-    }
+element_fn! {
+    /// Packs one range of pixels of one block of channels.
+    ///
+    /// # Safety
+    /// The pointers must cover what the fields say; nobody else may touch the output meanwhile.
+    fn pack(pack: &Pack) = pack_generic
 }
 
 #[inline(always)]

@@ -160,14 +160,19 @@ pub fn terminal(c: &Comparison) -> String {
     let part = test_part(c).map_or_else(String::new, |p| format!(": {} images of {} patients", p.images, p.patients));
     let own = c.methods.iter().find_map(|m| m.tested_on.clone());
     let on = own.unwrap_or_else(|| format!("the test part{part}, split by {}", c.unit));
-    let title = format!("AUC on {on}, seed {}. Below each AUC its 95 % interval (DeLong).", c.seed);
+    let means = if c.methods.iter().any(|m| mean_interval(c, m).is_some()) {
+        "DeLong; of means, from resampled patients"
+    } else {
+        "DeLong"
+    };
+    let title = format!("AUC on {on}, seed {}. Below each AUC its 95 % interval ({means}).", c.seed);
     let mut lines: Vec<String> = marks(c).iter().flat_map(|mark| wrap(mark, WIDTH)).collect();
     if !lines.is_empty() {
         lines.push(String::new());
     }
     lines.extend(wrap(&title, WIDTH));
     lines.push(String::new());
-    lines.extend(layout(c, true, &auc_cell));
+    lines.extend(layout(c, true, &|m, column| auc_cell(c, m, column)));
     if let Some(n) = repeats(c) {
         let title = format!(
             "Over {n} splits: mean\u{b1}standard deviation of the AUC; below it smallest-largest, and how many splits \
@@ -202,12 +207,19 @@ fn heading(c: &Comparison, k: usize) -> String {
     format!("{}{star}", clip(&c.labels[k], LABEL_WIDTH - star.len()))
 }
 
-/// AUC and interval of a label, or (`None`) the two means.
-fn auc_cell(m: &MethodScore, column: Option<usize>) -> [String; 2] {
+/// 95 % interval of a row's mean AUC, from resampling patients; `None` if `compare --quick` left it out.
+fn mean_interval(c: &Comparison, m: &MethodScore) -> Option<[f64; 2]> {
+    c.details.iter().find(|d| d.approach == m.approach && d.source == m.source)?.mean_bootstrap
+}
+
+/// AUC and interval of a label, or (`None`) of the mean, and the mean without labels of few positives.
+fn auc_cell(c: &Comparison, m: &MethodScore, column: Option<usize>) -> [String; 2] {
     let or_ne = |v: Option<f64>| v.map_or_else(|| NOT_ESTIMABLE.to_owned(), decimal);
     let Some(k) = column else {
-        let without = m.mean_auc_without_few.map_or_else(String::new, |v| format!("*{}", decimal(v)));
-        return [or_ne(m.mean_auc), without];
+        let interval = mean_interval(c, m).map(|i| range(i, "-"));
+        let without = m.mean_auc_without_few.map(|v| format!("*{}", decimal(v)));
+        let below: Vec<String> = interval.into_iter().chain(without).collect();
+        return [or_ne(m.mean_auc), below.join(" ")];
     };
     let Some(l) = m.labels.get(k) else { return [NOT_ESTIMABLE.to_owned(), String::new()] };
     let below = match (l.auc, l.interval) {
@@ -366,7 +378,9 @@ pub fn csv(c: &Comparison) -> String {
         for (name, value) in [("mean", m.mean_auc)].into_iter().chain(without) {
             let mut row = vec![m.approach.clone(), m.source.clone(), name.to_owned()];
             row.extend([String::new(), String::new(), String::new(), number(value)]);
-            row.extend([String::new(), String::new(), String::new(), marks.clone(), c.unit.clone()]);
+            let interval = mean_interval(c, m).filter(|_| name == "mean");
+            row.extend([number(interval.map(|i| i[0])), number(interval.map(|i| i[1]))]);
+            row.extend([String::new(), marks.clone(), c.unit.clone()]);
             rows.push(row);
         }
     }
@@ -419,12 +433,12 @@ pub fn markdown(c: &Comparison) -> String {
     for m in &c.methods {
         let mut row = vec![safe(&m.approach), safe(&m.source)];
         for k in 0..c.labels.len() {
-            let [auc, _] = auc_cell(m, Some(k));
+            let [auc, _] = auc_cell(c, m, Some(k));
             let interval = m.labels.get(k).and_then(|l| l.interval);
             row.push(interval.map_or_else(|| auc.clone(), |i| format!("{auc} ({})", range(i, "\u{2013}"))));
         }
-        let [mean, without] = auc_cell(m, None);
-        row.push(if without.is_empty() { mean } else { format!("{mean} ({})", safe(&without)) });
+        let [mean, below] = auc_cell(c, m, None);
+        row.push(if below.is_empty() { mean } else { format!("{mean} ({})", safe(&below.replace('-', "\u{2013}"))) });
         rows.push(row);
     }
     let mut text: String = marks(c).iter().map(|mark| format!("**{}**\n\n", safe(mark))).collect();
