@@ -27,7 +27,7 @@ use outputs::{possible, source_map};
 
 use crate::cohort::split::Item;
 use crate::cohort::{Cohort, LabelMap, Part, Split, SplitPlan, Unit, folds, split};
-use crate::embed::{self, EmbeddingTable, Network};
+use crate::embed::{self, EmbeddingTable, Network, differences_of};
 use crate::error::{Error, Result};
 use crate::evaluate::table::SPLIT_BY_IMAGE;
 use crate::evaluate::{self, Comparison, MethodScore, PartCount, score_method};
@@ -297,18 +297,14 @@ fn fitted(
 
 /// What must be said of networks whose embeddings are no plain ones.
 fn embedding_notes(study: &Study, networks: &[Network]) -> Vec<String> {
-    let manifest = study.manifest();
-    let mut notes = Vec::new();
-    for Network { name, .. } in networks {
-        let stage = manifest.stages.get(&format!("embed {name}"));
-        if let Some(tta) = stage.and_then(|s| s.facts.get("tta")) {
-            notes.push(format!("embeddings of {name} are means over {tta} looks at each image (--tta)"));
-        }
-        if let Some(precision) = stage.and_then(|s| s.facts.get("precision")) {
-            notes.push(format!("embeddings of {name} were computed in {precision} (--precision)"));
-        }
-    }
-    notes
+    let note = |name: &str, (option, value): (&str, String)| match option {
+        "tta" => format!("embeddings of {name} are means over {value} looks at each image (--tta)"),
+        _ => format!("embeddings of {name} were computed in {value} (--{option})"),
+    };
+    let of = |network: &Network| {
+        differences_of(study, network).into_iter().map(|d| note(&network.name, d)).collect::<Vec<_>>()
+    };
+    networks.iter().flat_map(of).collect()
 }
 
 /// What every table must say about a split by image; nothing for one by patient.

@@ -115,22 +115,19 @@ pub fn as_published(
     let total: usize = protocols.iter().map(|p| p.approaches.len()).sum();
     let mut done = 0;
     progress(0, total);
+    // Those of an earlier run, with other networks, must not stand beside the new ones.
+    forget(study)?;
     let mut made = Vec::new();
     for protocol in protocols {
         let count = protocol.approaches.len();
         let files = Files::of(protocol.name);
-        match one(study, cohort, networks, tables, settings, options, protocol)? {
-            Some((table, split, predictions)) => {
-                study.write(&files.table, table::csv(&table.comparison).as_bytes())?;
-                study.write(&files.predictions, predictions.as_bytes())?;
-                match split {
-                    Some(split) => study.write(&files.split, split.to_csv().as_bytes())?,
-                    None => remove(study, &files.split)?,
-                }
-                made.push(table);
+        if let Some((table, split, predictions)) = one(study, cohort, networks, tables, settings, options, protocol)? {
+            study.write(&files.table, table::csv(&table.comparison).as_bytes())?;
+            study.write(&files.predictions, predictions.as_bytes())?;
+            if let Some(split) = split {
+                study.write(&files.split, split.to_csv().as_bytes())?;
             }
-            // Those of an earlier run, with other networks, must not stand beside the new ones.
-            None => [&files.table, &files.predictions, &files.split].into_iter().try_for_each(|f| remove(study, f))?,
+            made.push(table);
         }
         done += count;
         progress(done, total);

@@ -3,18 +3,22 @@
 //! A shard holds [`SHARD`] images of one network and is written whole or not at all, so a run that was killed goes on
 //! at the first missing shard. A few dozen prepared images are in memory at a time, however large the cohort.
 
+mod options;
 mod shard;
 
 use crate::cohort::source::Sources;
 use crate::cohort::{BlankRules, Cohort, CohortImage};
 use crate::error::{Error, Result};
 use crate::image::recipe::Standardisation;
-use crate::image::variants::Tta;
 use crate::image::{self, Radiograph, recipe::Recipe};
 use crate::study::Study;
 use chestnut_nn::{Engine, Options, Precision};
 use chestnut_zoo::store::{self, ModelRecord};
 use chestnut_zoo::{Architecture, Graph, Head, Weights, weights};
+pub use options::EmbedOptions;
+#[cfg(test)]
+pub(crate) use options::made_with;
+pub(crate) use options::{differences_of, unlike_plain};
 use rayon::prelude::*;
 pub use shard::{EmbeddingTable, ShardError};
 use std::collections::BTreeMap;
@@ -166,44 +170,6 @@ pub fn embed(
     embed_with(study, cohort, models, network, EmbedOptions::default(), progress)
 }
 
-/// How images are looked at. What differs from the default is noted in the shards, and such embeddings are for tables
-/// alone: heat maps and predictions are made from one look in f32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EmbedOptions {
-    /// Embeddings and outputs are means over several looks at each image.
-    pub tta: Tta,
-    /// Precision of the products.
-    pub precision: Precision,
-}
-
-impl EmbedOptions {
-    /// What differs from the default, by the name of its option: `("tta", "five")`, `("precision", "bf16")`.
-    #[must_use]
-    pub fn differences(self) -> Vec<(&'static str, String)> {
-        let tta = (self.tta != Tta::Off).then(|| (TTA, self.tta.name().to_owned()));
-        let precision = (self.precision != Precision::F32).then(|| (PRECISION, self.precision.to_string()));
-        tta.into_iter().chain(precision).collect()
-    }
-}
-
-const TTA: &str = "tta";
-const PRECISION: &str = "precision";
-
-/// Metadata key of an option; absent where it has its default.
-fn option_key(option: &str) -> String {
-    format!("chestnut.{option}")
-}
-
-/// The first network of `networks` whose embeddings are not those of one look in f32, as the manifest notes, and the
-/// option that made them so.
-pub(crate) fn unlike_plain<'a>(study: &Study, networks: &'a [Network]) -> Option<(&'a Network, &'static str)> {
-    let manifest = study.manifest();
-    networks.iter().find_map(|network| {
-        let facts = &manifest.stages.get(&format!("embed {}", network.name))?.facts;
-        [TTA, PRECISION].into_iter().find(|option| facts.contains_key(*option)).map(|option| (network, option))
-    })
-}
-
 /// As [`embed`], in another way.
 ///
 /// # Errors
@@ -218,7 +184,7 @@ pub fn embed_with(
 ) -> Result<Embedded> {
     let recipe = Recipe { size: network.record.input_size, ..study.settings.recipe.clone() };
     let mut metadata = metadata(network, &recipe, &study.settings.blank);
-    metadata.extend(options.differences().into_iter().map(|(option, value)| (option_key(option), value)));
+    options::note(&mut metadata, &options.differences());
     let variants = options.tta.variants();
     let unusable = |problem: String| Error::Network { network: network.name.clone(), problem };
     let paths = network.record.paths().map_err(unusable)?;
@@ -394,7 +360,7 @@ pub fn load(study: &Study, cohort: &Cohort, network: &Network) -> Result<Embeddi
     let command = format!("chestnut embed {} --net {}", study.root.display(), network.name);
     let recipe = Recipe { size: network.record.input_size, ..study.settings.recipe.clone() };
     let plain = metadata(network, &recipe, &study.settings.blank);
-    let mut first: Option<Vec<(String, String)>> = None;
+    let mut first = None;
     let mut all = EmbeddingTable::default();
     for (i, images) in cohort.images.chunks(SHARD).enumerate() {
         let path = folder.join(shard_name(i));
@@ -405,18 +371,14 @@ pub fn load(study: &Study, cohort: &Cohort, network: &Network) -> Result<Embeddi
         let (table, found) = shard::read(&path)
             .map_err(|e| Error::File { path: path.clone(), problem: format!("{e}; remove it and run `{command}`") })?;
         // The shards say how their images were looked at; it must be the same for all.
-        let differences: Vec<(String, String)> = [TTA, PRECISION]
-            .map(option_key)
-            .into_iter()
-            .filter_map(|k| found.get(&k).cloned().map(|v| (k, v)))
-            .collect();
+        let differences = options::noted(&found);
         if *first.get_or_insert_with(|| differences.clone()) != differences {
             let problem =
                 format!("was made with another --tta or --precision than the first part; run `{command}` again");
             return Err(Error::File { path, problem });
         }
         let mut metadata = plain.clone();
-        metadata.extend(differences);
+        options::note(&mut metadata, &differences);
         if let Some((_, what)) = MADE_WITH.iter().find(|(key, _)| found.get(*key) != metadata.get(*key)) {
             let problem = format!("was made with {what}; run `{command}` again");
             return Err(Error::File { path, problem });

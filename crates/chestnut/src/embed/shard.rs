@@ -163,6 +163,10 @@ pub(super) fn write(
 }
 
 fn open(path: &Path) -> Result<(SerializedFileReader<std::fs::File>, BTreeMap<String, String>), ShardError> {
+    // Asked before opening: opening a named pipe would wait for ever.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(ShardError::Shape("it is no regular file".to_owned()));
+    }
     let file = std::fs::File::open(path)?;
     let size = file.metadata()?.len();
     if size > MAX_BYTES {
@@ -171,6 +175,11 @@ fn open(path: &Path) -> Result<(SerializedFileReader<std::fs::File>, BTreeMap<St
     let reader = SerializedFileReader::new(file)?;
     let pairs = reader.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
     Ok((reader, pairs.into_iter().map(|kv| (kv.key, kv.value.unwrap_or_default())).collect()))
+}
+
+/// What is written beside the values of an existing shard, which are not looked at.
+pub(super) fn metadata(path: &Path) -> Option<BTreeMap<String, String>> {
+    Some(open(path).ok()?.1)
 }
 
 /// What identifies the content of an existing shard; `None` if there is none, or it is damaged.

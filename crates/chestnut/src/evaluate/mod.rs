@@ -142,7 +142,6 @@ pub struct Comparison {
     /// Reasons why files were refused and how often each occurred, most frequent first.
     pub rejects: Vec<(String, usize)>,
     /// Rows of the labels table that were refused. A file that such a row names is among `rejects` too.
-    #[serde(default)]
     pub refused_rows: usize,
     /// What the cohort's maker should know, in plain words.
     pub warnings: Vec<String>,

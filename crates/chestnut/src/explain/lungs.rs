@@ -7,13 +7,14 @@
 
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-use std::path::{Component, Path};
+use std::path::Path;
 
 use super::experts::{mask_pixels, without_ending};
 use super::population::heat_shares;
 use super::shortcut::ImageArea;
 use super::stage::{Explained, ImageMaps};
 use super::{ExplainError, HeatMap, Mask, Refusals};
+use crate::cohort::source::is_below;
 use crate::error::{Error, Result};
 use crate::image::{self, ImageError};
 
@@ -127,10 +128,9 @@ impl Lungs {
 
 /// The mask of the image of this name, which bears no ending; `None` if there is no such file.
 fn mask_of(folder: &Path, name: &str, side: usize) -> std::result::Result<Option<Mask>, String> {
-    // An edited cohort.csv must not lead out of the folder.
-    let is_below = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
     let path = folder.join(format!("{name}.png"));
-    if !is_below || !path.is_file() {
+    // An edited cohort.csv must not lead out of the folder.
+    if !is_below(name) || !path.is_file() {
         return Ok(None);
     }
     let decoded = image::read(&path).map_err(|e| match e {

@@ -3,15 +3,15 @@
 //! One bad file never stops a run: it is refused with a reason. Images are decoded once and fed to each network in turn,
 //! so that one network and a few hundred prepared inputs are in memory at a time.
 
-use super::index::{ModelIndex, NetworkRecord};
+use super::index::{ModelIndex, NetworkRecord, sha256};
 use crate::cohort::pseudonym::is_pseudonym;
 use crate::cohort::rules::{SelectionRules, Verdict};
 use crate::cohort::source::ImageSource;
 use crate::cohort::{Cohort, ViewFilter, pseudonym};
 use crate::embed::{Network, Refused, along_paths};
 use crate::error::{Error, Result};
+use crate::image;
 use crate::image::recipe::Recipe;
-use crate::image::{self, Format, dicom};
 use crate::study::{Study, read_text};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -145,27 +145,23 @@ impl<'a> Reader<'a> {
         let refuse = |reason: String| Refused { image: source.id().to_owned(), reason };
         let settings = &self.study.settings;
         let bytes = source.read().map_err(|e| refuse(e.to_string()))?;
-        let mut decoded = image::decode_with(&bytes, &settings.recipe.pixels).map_err(|e| refuse(e.to_string()));
-        let taken = decoded.as_ref().is_ok_and(|d| self.known.contains(d.content_sha256.as_str()));
+        let opened = image::open(&bytes).map_err(|e| refuse(e.to_string()))?;
+        let taken = self.known.contains(sha256(&bytes).as_str());
         let wanted = |view: Option<&str>| match self.view.check(view, &self.rules) {
             Err(reason) if !taken => Err(refuse(format!("{reason}; --any-view takes it"))),
             _ => Ok(()),
         };
-        // The header first: what a file is matters more than why its pixels cannot be read.
-        let is_dicom = image::sniff(&bytes) == Some(Format::Dicom);
-        if is_dicom {
-            let facts = dicom::facts(&bytes).map_err(|e| refuse(e.to_string()))?;
-            match self.rules.judge(&facts, None) {
+        // The header first: what is refused by it need not be decoded.
+        let is_dicom = opened.facts().is_some();
+        if let Some(facts) = opened.facts() {
+            match self.rules.judge(facts, None) {
                 Verdict::Take { view, .. } => wanted(view.as_deref())?,
                 Verdict::Refuse { reason } if !taken => return Err(refuse(reason)),
                 Verdict::Refuse { .. } => {}
             }
         }
+        let mut decoded = opened.decode(&settings.recipe.pixels).map_err(|e| refuse(e.to_string()))?;
         drop(bytes);
-        let decoded = match &mut decoded {
-            Ok(decoded) => decoded,
-            Err(refused) => return Err(refused.clone()),
-        };
         if !is_dicom {
             wanted(None)?;
         }

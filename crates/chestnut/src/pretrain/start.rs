@@ -2,6 +2,7 @@
 
 use super::error::{PretrainError, Result};
 use crate::image::recipe::Standardisation;
+use crate::transfer::deep::TAUGHT_UNLISTED;
 use chestnut_train::{Trained, initial_weights};
 use chestnut_zoo::store::{self, ModelRecord};
 use chestnut_zoo::{Architecture, Graph, Head, Weights, weights};
@@ -86,11 +87,13 @@ fn overlay(
     weights.extend(stored.into_iter().filter(|(tensor, _)| same_head || !tensor.starts_with(HEAD)));
     weights::check(graph, weights).map_err(|e| PretrainError::Request(format!("--init {name}: {e}")))?;
     let head = if same_head { "its head kept" } else { "a new head" };
-    let notes = vec![format!(
+    let mut notes = vec![format!(
         "trained from {name} (weights sha256 {}, licence: {}), {head}",
         record.weights_sha256,
         record.licence.lines().next().unwrap_or("")
     )];
+    // Nobody can tell which films are in these weights: whoever asks must be told so of the heir, too.
+    notes.extend(record.notes.iter().filter(|note| note.starts_with(TAUGHT_UNLISTED)).cloned());
     Ok((format!("{name} {}", record.weights_sha256), notes))
 }
 

@@ -78,7 +78,7 @@ impl Painter<'_> {
             component,
             region,
             size: [mask.width, mask.height],
-            rule: self.mask.describe(),
+            rule: self.mask.to_string(),
         };
         numbered(mask, self.boxes).into_iter().map(of).collect()
     }
@@ -100,7 +100,7 @@ mod tests {
             component,
             region,
             size: [mask.width, mask.height],
-            rule: MaskRule::default().describe(),
+            rule: MaskRule::default().to_string(),
         };
         // As on two pictures.
         let boxes: Vec<MapBox> = [numbered(mask, rule), numbered(mask, rule)].concat().into_iter().map(of).collect();

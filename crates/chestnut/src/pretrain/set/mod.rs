@@ -158,7 +158,7 @@ impl TrainingSet {
         let is_known = |s: &Sample| {
             names.contains(s.patient.as_str())
                 || key.is_some_and(|key| names.contains(pseudonym(&key, &s.patient).as_str()))
-                || sha256_file(&s.file).is_ok_and(|hash| films.contains(hash.as_str()))
+                || (s.file.is_file() && sha256_file(&s.file).is_ok_and(|hash| films.contains(hash.as_str())))
         };
         let known = self.samples.par_iter().filter(|s| is_known(s)).map(|s| s.patient.clone());
         let known: BTreeSet<String> = known.collect();

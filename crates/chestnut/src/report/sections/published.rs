@@ -18,8 +18,8 @@ const FROM_REPORT: &str = "../as_published/index.html";
 
 /// The way from the study's own report to the page.
 pub(super) fn link() -> Block {
-    let words = "Not these numbers, but the paper\u{2019}s Tables 5 to 7 made by its own protocol, as the last run of \
-                 compare --as-published left them: as_published/index.html in the study";
+    let words = "Not these numbers, but the paper\u{2019}s Tables 5 to 7 of the same networks, by its own protocol (compare \
+                 --as-published): as_published/index.html in the study";
     Block::Link(words.to_owned(), FROM_REPORT)
 }
 

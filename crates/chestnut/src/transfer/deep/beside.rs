@@ -59,10 +59,11 @@ mod tests {
     use super::super::record::file_name;
     use super::*;
     use crate::cohort::{BlankRules, LabelSet};
+    use crate::embed::{EmbedOptions, made_with};
     use crate::image::recipe::Recipe;
-    use crate::study::{Settings, SplitSettings, StageRecord};
+    use crate::image::variants::Tta;
+    use crate::study::{Settings, SplitSettings};
     use chestnut_train::Depth;
-    use std::collections::BTreeMap;
     use std::path::{Path, PathBuf};
 
     #[test]
@@ -89,8 +90,7 @@ mod tests {
         assert_eq!(depths(&study, &networks[..1]), (vec![Depth::Block], vec![]));
         teach(&networks[1]);
         assert_eq!(depths(&study, &networks), (vec![Depth::Block], vec![]));
-        let facts = BTreeMap::from([("tta".to_owned(), "five".to_owned())]);
-        study.record("embed seeded:vgg16", StageRecord { seconds: 1.0, facts }).expect("written");
+        made_with(&study, &networks[0], EmbedOptions { tta: Tta::Five, ..EmbedOptions::default() });
         let (all, left_out) = depths(&study, &networks);
         assert!(all.is_empty() && left_out[0].contains("run embed without --tta"), "{left_out:?}");
     }

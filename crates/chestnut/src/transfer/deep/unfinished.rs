@@ -69,7 +69,7 @@ impl Unfinished {
     ) -> Self {
         let mut hash = Sha256::new();
         hash.update(format!("{record_key}\n{options:?}\n{}\n", env!("CARGO_PKG_VERSION")));
-        // The head to start from is trained on these, and `embed --tta` makes others of the same weights and images.
+        // The head to start from is trained on these, and another instruction set makes others of the same weights and images.
         table.embeddings.iter().for_each(|v| hash.update(v.to_le_bytes()));
         let folder = study.path(&format!("finetuned/{}.unfinished", model_name(network, options.depth)));
         Self { folder, key: crate::fs::to_hex(&hash.finalize()), epochs: options.epochs }
