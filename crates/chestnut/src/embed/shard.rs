@@ -3,6 +3,8 @@
 //! Columns are `image` (string), `embedding` and `probabilities` (list of float), as pandas, Polars, DuckDB and R's
 //! arrow read them. Hashes of everything that went in are in the file's metadata.
 
+mod headers;
+
 use parquet::basic::{Compression, ConvertedType, Repetition, Type as PhysicalType};
 use parquet::column::reader::get_typed_column_reader;
 use parquet::data_type::{ByteArray, ByteArrayType, FloatType};
@@ -167,12 +169,23 @@ fn open(path: &Path) -> Result<(SerializedFileReader<std::fs::File>, BTreeMap<St
     if !std::fs::metadata(path)?.is_file() {
         return Err(ShardError::Shape("it is no regular file".to_owned()));
     }
-    let file = std::fs::File::open(path)?;
+    let mut file = std::fs::File::open(path)?;
     let size = file.metadata()?.len();
     if size > MAX_BYTES {
         return Err(ShardError::Shape(format!("{size} bytes are more than the {MAX_BYTES} that are read")));
     }
+    headers::check_footer(&mut file, size)?;
+    let mut pages = file.try_clone()?;
     let reader = SerializedFileReader::new(file)?;
+    for column in reader.metadata().row_groups().iter().flat_map(|group| group.columns()) {
+        // The reader's own way to ask for this range ends the program if a number is negative.
+        let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+        let range = u64::try_from(start).ok().zip(u64::try_from(column.compressed_size()).ok());
+        match range.filter(|(start, length)| start.checked_add(*length).is_some_and(|end| end <= size)) {
+            Some((start, length)) => headers::check_pages(&mut pages, start, length)?,
+            None => return Err(ShardError::Shape("a column does not lie in the file".to_owned())),
+        }
+    }
     let pairs = reader.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
     Ok((reader, pairs.into_iter().map(|kv| (kv.key, kv.value.unwrap_or_default())).collect()))
 }

@@ -5,7 +5,7 @@
 //! standardisation, and the AUC is that of the probabilities averaged over the networks, as everywhere.
 
 use super::models::add_share;
-use super::shortcut::{MaskedAuc, Masking, verdict};
+use super::shortcut::{MaskedAuc, Masking, Warning, verdict};
 use super::stage::BATCH;
 use super::{Models, Refusals, SOURCES};
 use crate::cohort::table::to_csv;
@@ -28,7 +28,7 @@ pub struct MaskedScore {
     /// Label, AUC with its interval, or the reason why there is none.
     pub score: LabelScore,
     /// What people should be told.
-    pub warning: Option<String>,
+    pub warning: Option<Warning>,
 }
 
 /// Outcome of the check.
@@ -43,11 +43,18 @@ pub struct Shortcuts {
 }
 
 impl Shortcuts {
-    /// The warnings, each with the model that it is about.
+    /// The warnings, each with the model that it is about, one for all labels of a model and view.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let said = self.scores.iter().filter_map(|s| Some((s.source, s.warning.as_ref()?)));
-        said.map(|(source, warning)| format!("{source}: {warning}")).collect()
+        let mut said: Vec<(&str, &str, Warning)> = Vec::new();
+        for score in &self.scores {
+            let Some(warning) = &score.warning else { continue };
+            match said.iter_mut().find(|(source, view, _)| (*source, *view) == (score.source, score.view.as_str())) {
+                Some((_, _, earlier)) => earlier.labels += &format!(", {}", warning.labels),
+                None => said.push((score.source, &score.view, warning.clone())),
+            }
+        }
+        said.into_iter().map(|(source, _, warning)| format!("{source}: {warning}")).collect()
     }
 
     /// One line per model, label and view.
@@ -67,7 +74,7 @@ impl Shortcuts {
                 number(score.interval.map(|i| i[0])),
                 number(score.interval.map(|i| i[1])),
                 score.reason.clone().unwrap_or_default(),
-                s.warning.clone().unwrap_or_default(),
+                s.warning.as_ref().map_or_else(String::new, Warning::to_string),
             ]
         };
         to_csv(std::iter::once(header.map(str::to_owned).to_vec()).chain(self.scores.iter().map(line)))
@@ -179,20 +186,26 @@ mod tests {
         let truth = [Some(true), Some(true), Some(false), Some(false), None];
         let score = score_label("PNX", &[0.9, 0.8, 0.2, 0.1, 0.5], &truth);
         let none = score_label("Bone", &[0.9, 0.8], &[Some(true), None]);
-        let row = |score: LabelScore, warning: Option<&str>| MaskedScore {
+        let warning = |label: &str| Warning {
+            finding: "look".to_owned(),
+            labels: format!("{label} 0.7"),
+            meaning: "Twice.".to_owned(),
+        };
+        let row = |score: LabelScore, warned: bool| MaskedScore {
+            warning: warned.then(|| warning(&score.label)),
             source: SOURCES[1],
             view: "only the four corners".to_owned(),
             score,
-            warning: warning.map(str::to_owned),
         };
-        let scores = vec![row(score, Some("PNX: look, twice")), row(none, None)];
+        let more = LabelScore { label: "Lung".to_owned(), ..score.clone() };
+        let scores = vec![row(score, true), row(none, false), row(more, true)];
         let found = Shortcuts { scores, ..Shortcuts::default() };
-        assert_eq!(found.warnings(), ["forest: PNX: look, twice"]);
+        assert_eq!(found.warnings(), ["forest: look: PNX 0.7, Lung 0.7. Twice."], "labels share a sentence");
         let csv = found.csv();
         let lines: Vec<&str> = csv.lines().collect();
         assert!(lines[0].starts_with("model,label,view,images,positives,auc"), "{csv}");
         assert!(lines[1].starts_with("forest,PNX,only the four corners,4,2,1.0000,"), "{csv}");
-        assert!(lines[1].ends_with("\"PNX: look, twice\""), "{csv}");
+        assert!(lines[1].ends_with("look: PNX 0.7. Twice."), "{csv}");
         assert!(lines[2].contains("Bone,only the four corners,1,1,,,,not estimable"), "{csv}");
     }
 

@@ -102,7 +102,8 @@ fn check(shortcut: Option<Shortcut>) -> Found {
     let truth_b: Vec<bool> = cases_b.iter().map(|c| c.labels[FINDING.index()]).collect();
     let elsewhere = roc::auc(&scores, &truth_b).expect("both classes");
     let suite = Masking::suite(None);
-    let warnings = suite.iter().filter_map(|m| verdict(FINDING.name(), &whole, &auc(Some(m)), m)).collect();
+    let warnings = suite.iter().filter_map(|m| verdict(FINDING.name(), &whole, &auc(Some(m)), m));
+    let warnings = warnings.map(|w| w.to_string()).collect();
 
     let explained = ExplainedHead::trained(&head, 0, FINDING.name()).expect("an output");
     let mut mean = MeanMap::new(DEFAULT_GRID).expect("a grid");

@@ -10,6 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ExplainError, Mask};
+use std::fmt;
 
 /// Share of a side that the border takes at each end.
 pub const BORDER_SHARE: f64 = 0.1;
@@ -154,6 +155,24 @@ pub struct MaskedAuc {
     pub interval: [f64; 2],
 }
 
+/// What people should be told after a masking: what happened, to which labels, and what it means. Labels of one model and
+/// masking share a sentence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Warning {
+    /// What the masking showed.
+    pub finding: String,
+    /// A label with its AUCs, or several.
+    pub labels: String,
+    /// What may be behind it, and the rule that it fell under.
+    pub meaning: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}. {}", self.finding, self.labels, self.meaning)
+    }
+}
+
 /// What people should be told about a label after a masking, or nothing. The rules:
 ///
 /// - Only border or corners are visible: a warning if the lower end of the AUC's interval is above 0.5.
@@ -163,37 +182,29 @@ pub struct MaskedAuc {
 ///
 /// Of many labels and maskings some pass such a rule by chance, about one in forty.
 #[must_use]
-pub fn verdict(label: &str, whole: &MaskedAuc, masked: &MaskedAuc, masking: &Masking) -> Option<String> {
-    let numbers = format!("AUC {:.2} ({:.2} to {:.2})", masked.auc, masked.interval[0], masked.interval[1]);
-    let survives = masked.interval[0] > CHANCE_AUC;
-    match masking {
-        Masking::KeepOnly(ImageArea::Lungs(_)) => None,
-        Masking::KeepOnly(area) => survives.then(|| {
-            format!(
-                "{label}: with {} alone the model still tells positives from negatives: {numbers}, whole image {:.2}. \
-                 No anatomy of the finding is in view, so it may use markers, borders or positioning. Rule: lower end \
-                 of the interval above {CHANCE_AUC}.",
-                area.describe(),
-                whole.auc
-            )
-        }),
-        Masking::Hide(ImageArea::Lungs(_)) => survives.then(|| {
-            format!(
-                "{label}: with the lungs hidden the model keeps {numbers}, whole image {:.2}. That is as it should be \
-                 for heart, bones and devices, and a reason to look closer for findings of the lungs. Rule: lower end \
-                 of the interval above {CHANCE_AUC}.",
-                whole.auc
-            )
-        }),
-        Masking::Hide(area) => (masked.interval[1] < whole.auc).then(|| {
-            format!(
-                "{label}: without {} the AUC falls from {:.2} to {numbers}, so the model leans on what is to be seen \
-                 there. Rule: upper end of the interval below the AUC of the whole image.",
-                area.describe(),
-                whole.auc
-            )
-        }),
-    }
+pub fn verdict(label: &str, whole: &MaskedAuc, masked: &MaskedAuc, masking: &Masking) -> Option<Warning> {
+    let [low, high] = masked.interval;
+    let survives = low > CHANCE_AUC;
+    let (finding, meaning, rule) = match masking {
+        Masking::KeepOnly(area) if survives && !matches!(area, ImageArea::Lungs(_)) => (
+            format!("with {} alone the model still tells positives from negatives", area.describe()),
+            "No anatomy of the finding is in view, so it may use markers, borders or positioning.",
+            format!("lower end of the interval above {CHANCE_AUC}"),
+        ),
+        Masking::Hide(ImageArea::Lungs(_)) if survives => (
+            "with the lungs hidden the model still tells positives from negatives".to_owned(),
+            "That is as it should be for heart, bones and devices, and a reason to look closer for findings of the lungs.",
+            format!("lower end of the interval above {CHANCE_AUC}"),
+        ),
+        Masking::Hide(area) if high < whole.auc && !matches!(area, ImageArea::Lungs(_)) => (
+            format!("without {} the AUC falls", area.describe()),
+            "The model leans on what is to be seen there.",
+            "upper end of the interval below the AUC of the whole image".to_owned(),
+        ),
+        _ => return None,
+    };
+    let labels = format!("{label} {:.2} ({low:.2} to {high:.2}; whole image {:.2})", masked.auc, whole.auc);
+    Some(Warning { finding, labels, meaning: format!("{meaning} Rule: {rule}.") })
 }
 
 #[cfg(test)]
@@ -248,11 +259,11 @@ mod tests {
     fn verdicts_follow_their_rules() {
         let seen = |auc: f64| MaskedAuc { auc, interval: [auc - 0.05, auc + 0.05] };
         let outer = Masking::KeepOnly(ImageArea::BorderAndCorners);
-        let text = verdict("PNX", &seen(0.9), &seen(0.6), &outer).expect("a warning");
-        assert!(text.contains("PNX") && text.contains("0.60 (0.55 to 0.65)") && text.contains("Rule"), "{text}");
+        let text = verdict("PNX", &seen(0.9), &seen(0.6), &outer).expect("a warning").to_string();
+        assert!(text.contains("PNX 0.60 (0.55 to 0.65; whole image 0.90)") && text.contains("Rule"), "{text}");
         assert_eq!(verdict("PNX", &seen(0.9), &seen(0.54), &outer), None);
         let hidden = Masking::Hide(ImageArea::Corners);
-        assert!(verdict("PNX", &seen(0.9), &seen(0.8), &hidden).is_some_and(|t| t.contains("0.90 to AUC 0.80")));
+        assert!(verdict("PNX", &seen(0.9), &seen(0.8), &hidden).is_some_and(|w| w.finding.ends_with("the AUC falls")));
         assert_eq!(verdict("PNX", &seen(0.9), &seen(0.86), &hidden), None);
         assert!(verdict("PNX", &seen(0.9), &seen(0.8), &Masking::Hide(ImageArea::Lungs(None))).is_some());
         assert_eq!(verdict("PNX", &seen(0.9), &seen(0.8), &Masking::KeepOnly(ImageArea::Lungs(None))), None);
