@@ -4,6 +4,7 @@
 //! in lanes, and rows are added four at a time. Neither changes a bit: an extreme is an extreme in any order, and each
 //! column is still added from the top down.
 
+use std::array::from_fn;
 use std::fmt;
 
 /// Extremes kept side by side.
@@ -77,15 +78,14 @@ impl Radiograph {
 /// The smallest and the largest of finite values; `None` of none.
 pub(super) fn range(values: &[f32]) -> Option<(f32, f32)> {
     let &first = values.first()?;
-    let (mut low, mut high) = ([first; LANES], [first; LANES]);
     let (chunks, rest) = values.as_chunks::<LANES>();
-    for chunk in chunks {
-        for ((low, high), &v) in low.iter_mut().zip(&mut high).zip(chunk) {
-            // Compared and not `min`: of finite values it is the same, in one instruction.
-            *low = if v < *low { v } else { *low };
-            *high = if v > *high { v } else { *high };
-        }
-    }
+    // Compared and not `min`: of finite values it is the same, in one instruction. One after the other: told to do both at
+    // once, the compiler does neither in vectors (five times as slow, measured).
+    let low =
+        chunks.iter().fold([first; LANES], |low, chunk| from_fn(|i| if chunk[i] < low[i] { chunk[i] } else { low[i] }));
+    let high = chunks
+        .iter()
+        .fold([first; LANES], |high, chunk| from_fn(|i| if chunk[i] > high[i] { chunk[i] } else { high[i] }));
     let least = low.iter().chain(rest).copied().fold(first, f32::min);
     let greatest = high.iter().chain(rest).copied().fold(first, f32::max);
     Some((least, greatest))
