@@ -190,7 +190,7 @@ impl<'a> Opened<'a> {
     /// Reads the header. The pixel data must be whole.
     ///
     /// # Errors
-    /// As [`facts`].
+    /// As [`facts()`].
     pub(super) fn of(bytes: &'a [u8]) -> Result<Self, ImageError> {
         let file = DicomFile::open(bytes, false)?;
         let facts = DicomFacts::of(&file.elements(true)?, &file.syntax);
