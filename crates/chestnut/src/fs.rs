@@ -4,7 +4,7 @@
 //! killed run leaves the old file or the new one and never half of either.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 /// Writes `bytes` to `path` atomically: temporary sibling, sync, rename.
@@ -80,6 +80,24 @@ pub fn create_writable_folder(folder: &Path) -> io::Result<()> {
 #[must_use]
 pub fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|d| char::from_digit(u32::from(d), 16).unwrap_or('0')).collect()
+}
+
+/// The bytes of a regular file that has at most `limit` of them.
+///
+/// # Errors
+/// What is wrong with it, to follow its name.
+pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+    // Asked before opening: opening a named pipe would wait for ever.
+    if !path.is_file() {
+        return Err("is no regular file".to_owned());
+    }
+    let file = std::fs::File::open(path).map_err(|e| format!("cannot be read: {e}"))?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| format!("cannot be read: {e}"))?;
+    if bytes.len() as u64 > limit {
+        return Err(format!("has more than the {limit} bytes that are read"));
+    }
+    Ok(bytes)
 }
 
 /// The bytes of hexadecimal digits; `None` if there are others.

@@ -249,6 +249,20 @@ pub fn read_text(path: &Path) -> Result<String> {
     read_at_most(path, MAX_TEXT_BYTES)
 }
 
+/// A study that was made in no other way than by naming its folder and one label, for tests of single files in it.
+#[cfg(test)]
+pub(crate) fn bare(root: &Path) -> Study {
+    let settings = Settings {
+        images: root.to_path_buf(),
+        view: None,
+        blank: Default::default(),
+        recipe: Default::default(),
+        split: Default::default(),
+        labels: LabelSet::new("s", &["A"]),
+    };
+    Study { root: root.to_path_buf(), settings }
+}
+
 /// Reads a text file of a study, of at most `limit` bytes.
 ///
 /// # Errors

@@ -402,23 +402,13 @@ pub fn load(study: &Study, cohort: &Cohort, network: &Network) -> Result<Embeddi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cohort::LabelSet;
     use crate::cohort::tests::image;
-    use crate::study::Settings;
 
     /// A message that blames the images sends people to the wrong place.
     #[test]
     fn what_makes_a_shard_stale_is_named() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let settings = Settings {
-            images: folder.path().to_path_buf(),
-            view: None,
-            blank: BlankRules::default(),
-            recipe: Recipe::default(),
-            split: Default::default(),
-            labels: LabelSet::new("s", &["A"]),
-        };
-        let study = Study { root: folder.path().to_path_buf(), settings };
+        let study = crate::study::bare(folder.path());
         let images = vec![image("a.png", "P1", "+")];
         let ids = [("a.png", images[0].sha256.as_str())];
         let network = Network::find(Path::new("none"), "seeded:vgg16+chexpert").expect("a formula");

@@ -55,6 +55,12 @@ pub(crate) fn is_few(c: &Comparison, k: usize) -> bool {
     counts(c, k).is_some_and(|(positives, _)| positives < FEW_POSITIVES)
 }
 
+/// The labels with few positives and how many these have: `PNX (4)`.
+pub(crate) fn few_labels(c: &Comparison) -> Vec<String> {
+    let few = (0..c.labels.len()).filter(|&k| is_few(c, k));
+    few.map(|k| format!("{} ({})", c.labels[k], counts(c, k).map_or(0, |(p, _)| p))).collect()
+}
+
 /// The part that every number is about.
 pub(crate) fn test_part(c: &Comparison) -> Option<&PartCount> {
     c.parts.iter().find(|p| p.part == "test")

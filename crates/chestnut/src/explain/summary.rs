@@ -7,11 +7,12 @@
 use super::gallery::Grid;
 use super::pictures::{FOLDER, Picture};
 use crate::cohort::Cohort;
+use crate::cohort::source::is_below;
+use crate::fs::read_bounded;
 use crate::predict::index::sha256;
 use crate::study::SplitSettings;
 use serde::{Deserialize, Serialize};
-use std::io::Read;
-use std::path::{Component, Path};
+use std::path::Path;
 
 /// The file below the study's folder.
 pub const SUMMARY: &str = "explain/summary.json";
@@ -119,7 +120,7 @@ impl Summary {
         let mut maps = Vec::new();
         // The folder itself may be a link to a larger disk; nothing in it may lead out of it.
         let root = folder.join(FOLDER).canonicalize().ok();
-        for map in self.maps.iter().take(MAX_MAPS).filter(|m| is_below(&m.path)) {
+        for map in self.maps.iter().take(MAX_MAPS).filter(|m| is_picture_below(&m.path)) {
             let Some((root, path)) = root.as_ref().zip(folder.join(FOLDER).join(&map.path).canonicalize().ok()) else {
                 continue;
             };
@@ -143,23 +144,8 @@ fn hash(cohort: &Cohort) -> String {
 }
 
 /// Whether a path stays below its folder and names a PNG: an edited summary must not reach other files.
-fn is_below(path: &str) -> bool {
-    let path = Path::new(path);
-    path.components().all(|c| matches!(c, Component::Normal(_))) && path.extension().is_some_and(|e| e == "png")
-}
-
-fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
-    // Asked before opening: opening a named pipe would wait for ever.
-    if !path.is_file() {
-        return Err("is no regular file".to_owned());
-    }
-    let file = std::fs::File::open(path).map_err(|e| format!("cannot be read: {e}"))?;
-    let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| format!("cannot be read: {e}"))?;
-    if bytes.len() as u64 > limit {
-        return Err(format!("has more than the {limit} bytes that are read"));
-    }
-    Ok(bytes)
+fn is_picture_below(path: &str) -> bool {
+    is_below(path) && Path::new(path).extension().is_some_and(|e| e == "png")
 }
 
 #[cfg(test)]

@@ -146,9 +146,9 @@ impl<'a> Reader<'a> {
         let settings = &self.study.settings;
         let bytes = source.read().map_err(|e| refuse(e.to_string()))?;
         let opened = image::open(&bytes).map_err(|e| refuse(e.to_string()))?;
-        let taken = self.known.contains(sha256(&bytes).as_str());
+        let taken = || self.known.contains(sha256(&bytes).as_str());
         let wanted = |view: Option<&str>| match self.view.check(view, &self.rules) {
-            Err(reason) if !taken => Err(refuse(format!("{reason}; --any-view takes it"))),
+            Err(reason) if !taken() => Err(refuse(format!("{reason}; --any-view takes it"))),
             _ => Ok(()),
         };
         // The header first: what is refused by it need not be decoded.
@@ -156,15 +156,15 @@ impl<'a> Reader<'a> {
         if let Some(facts) = opened.facts() {
             match self.rules.judge(facts, None) {
                 Verdict::Take { view, .. } => wanted(view.as_deref())?,
-                Verdict::Refuse { reason } if !taken => return Err(refuse(reason)),
+                Verdict::Refuse { reason } if !taken() => return Err(refuse(reason)),
                 Verdict::Refuse { .. } => {}
             }
         }
         let mut decoded = opened.decode(&settings.recipe.pixels).map_err(|e| refuse(e.to_string()))?;
-        drop(bytes);
         if !is_dicom {
             wanted(None)?;
         }
+        drop(bytes);
         settings.blank.apply(&mut decoded.radiograph, decoded.dicom.as_ref());
         let patient = decoded.dicom.as_ref().and_then(|h| h.patient_id.as_deref()).filter(|p| !p.trim().is_empty());
         let patient = patient.map(|p| self.key.as_ref().map_or_else(|| p.to_owned(), |key| pseudonym(key, p)));

@@ -215,9 +215,8 @@ pub(super) fn plain(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cohort::Label;
     use crate::cohort::tests::image;
-    use crate::cohort::{Label, LabelSet};
-    use crate::study::Settings;
     use chestnut_forest::{Forest, Labels, Params};
 
     #[test]
@@ -262,15 +261,7 @@ mod tests {
     #[test]
     fn files_of_an_older_index_are_removed() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let settings = Settings {
-            images: folder.path().to_path_buf(),
-            view: None,
-            blank: Default::default(),
-            recipe: Default::default(),
-            split: Default::default(),
-            labels: LabelSet::new("s", &["A"]),
-        };
-        let study = Study { root: folder.path().to_path_buf(), settings };
+        let study = crate::study::bare(folder.path());
         let (old, other) = ("models/old/1-net.json", "models/tuned.json");
         [old, other].iter().for_each(|name| study.write(name, b"{}").expect("written"));
         let files = format!("[{{\"file\":\"{old}\",\"sha256\":\"0\"}},{{\"file\":\"{other}\",\"sha256\":\"0\"}}]");

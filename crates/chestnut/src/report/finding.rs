@@ -5,7 +5,7 @@
 
 use super::words::{several, span};
 use crate::evaluate::results::MethodDetail;
-use crate::evaluate::table::{self, NOT_ESTIMABLE, counts, decimal, is_few, spread_of, test_part};
+use crate::evaluate::table::{self, NOT_ESTIMABLE, decimal, few_labels, spread_of, test_part};
 use crate::evaluate::{Comparison, FEW_POSITIVES, MethodScore};
 
 /// What a run of the paper's own protocol does to the numbers.
@@ -207,10 +207,7 @@ pub(super) fn limits(c: &Comparison) -> Vec<String> {
         "Labels are taken as they were given. Errors in them, and findings that nobody looked for, count as truth.".to_owned(),
         "Predictive values and net benefit hold for this cohort's share of positives only.".to_owned(),
     ];
-    let few: Vec<String> = (0..c.labels.len())
-        .filter(|&k| is_few(c, k))
-        .map(|k| format!("{} ({})", c.labels[k], counts(c, k).map_or(0, |(p, _)| p)))
-        .collect();
+    let few = few_labels(c);
     if !few.is_empty() {
         lines.push(format!(
             "Few positive test images: {}. How far an AUC can be trusted depends on these, not on the number of images.",

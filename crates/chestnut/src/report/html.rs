@@ -10,8 +10,8 @@ use super::facts::StudyFacts;
 use super::{ReportError, finding, sections, svg};
 use crate::compare::PublishedTable;
 use crate::evaluate::Comparison;
+use crate::fs::read_bounded;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
-use std::io::Read;
 use std::path::Path;
 
 /// Largest contact sheet that the page embeds; those that ingest draws have at most a few megabytes.
@@ -35,15 +35,8 @@ impl Pictures {
     /// Those of the study in `folder`; a sheet that is no PNG file, or above [`MAX_SHEET_BYTES`], is left out.
     #[must_use]
     pub fn of(folder: &Path) -> Self {
-        let path = folder.join("contact_sheet.png");
-        // Asked before opening: opening a named pipe would wait for ever.
-        if !path.is_file() {
-            return Self::default();
-        }
-        let mut png = Vec::new();
-        let read = std::fs::File::open(&path).and_then(|file| file.take(MAX_SHEET_BYTES + 1).read_to_end(&mut png));
-        let good = read.is_ok() && png.len() as u64 <= MAX_SHEET_BYTES && png.starts_with(b"\x89PNG\r\n\x1a\n");
-        Self { contact_sheet_png: good.then_some(png) }
+        let sheet = read_bounded(&folder.join("contact_sheet.png"), MAX_SHEET_BYTES).ok();
+        Self { contact_sheet_png: sheet.filter(|png| png.starts_with(b"\x89PNG\r\n\x1a\n")) }
     }
 }
 

@@ -47,8 +47,6 @@ pub(super) fn remove_others(study: &Study, all: &TunedSettings) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cohort::LabelSet;
-    use crate::study::Settings;
     use crate::tune::TUNED;
     use chestnut_forest::{GridRow, Learner, Params};
 
@@ -61,15 +59,7 @@ mod tests {
     #[test]
     fn what_still_fits_stays_and_the_rest_goes_with_its_files() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let settings = Settings {
-            images: folder.path().to_path_buf(),
-            view: None,
-            blank: Default::default(),
-            recipe: Default::default(),
-            split: Default::default(),
-            labels: LabelSet::new("s", &["A"]),
-        };
-        let study = Study { root: folder.path().to_path_buf(), settings };
+        let study = crate::study::bare(folder.path());
         let (rf, xrt) = (Params::random_forest(0), Params::extra_trees(0));
         let earlier = [
             chosen("a", &rf, "images", "values of a"),

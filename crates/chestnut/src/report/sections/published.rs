@@ -10,7 +10,7 @@ use super::super::words::several;
 use super::paper::{BOLD, PaperTable};
 use super::provenance;
 use crate::compare::PublishedTable;
-use crate::evaluate::table::{self, counts, is_few, test_part};
+use crate::evaluate::table::{self, few_labels, test_part};
 use crate::evaluate::{Comparison, FEW_POSITIVES};
 
 /// The page as seen from report/index.html.
@@ -90,10 +90,7 @@ fn reasons(table: PaperTable, c: &Comparison) -> Vec<String> {
                 .to_owned(),
         ],
     };
-    let few: Vec<String> = (0..c.labels.len())
-        .filter(|&k| is_few(c, k))
-        .map(|k| format!("{} ({})", c.labels[k], counts(c, k).map_or(0, |(p, _)| p)))
-        .collect();
+    let few = few_labels(c);
     if !few.is_empty() {
         lines.push(format!(
             "Fewer than {FEW_POSITIVES} positive test images: {}. A few films more or less move these AUCs, and the mean \
