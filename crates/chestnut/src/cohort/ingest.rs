@@ -2,9 +2,9 @@
 //!
 //! Lists the folder and the archives in it, joins the table, judges headers by the rules, decodes every labelled image
 //! on all cores while holding one image per core, settles copies and gives patients pseudonyms (paper section 2.1).
-//! Where the table names studies or patients, the headers are read first, and only they. One bad file or row never
-//! stops the run and never goes unnoticed: it is a reject with a reason. The result does not depend on the number of
-//! threads. Nothing is written here.
+//! Where the table names studies or patients, the headers are read first, and only they: what they refuse is never
+//! opened again. One bad file or row never stops the run and never goes unnoticed: it is a reject with a reason. The
+//! result does not depend on the number of threads. Nothing is written here.
 
 mod remarks;
 
@@ -22,11 +22,13 @@ use super::rules::{SelectionRules, Verdict};
 use super::source::{self, ImageSource, SourceError};
 use super::view::ViewFilter;
 use super::{BlankPolicy, Cohort, CohortError, CohortImage, LabelSet, Reject, Stage, pseudonym};
-use crate::image::fingerprint::{Fingerprint, Grids, is_near_identical};
-use crate::image::{self, Decoded, ImageError, PixelSettings};
+use crate::image::fingerprint::{Fingerprint, earlier_twins};
+use crate::image::{self, DicomFacts, Film, ImageError, Picture, PixelSettings};
 
 /// Most earlier look-alikes noted per image: enough to link it to every patient of a usual group.
 const MAX_TWINS: usize = 16;
+/// Most images that a thread takes at a time.
+const MAX_PIECE: usize = 8;
 /// Blocks of memory up to this size are kept from one image to the next: a film of 7 million pixels. The GNU allocator
 /// learns sizes below 32 MiB.
 const KEPT_BYTES: usize = 30 << 20;
@@ -97,6 +99,16 @@ pub struct Progress {
 struct Job<'a> {
     source: &'a ImageSource,
     row: LabelRow,
+    /// `None` where the header was not read yet.
+    judged: Option<Judged>,
+}
+
+/// An image that its header and its row let pass.
+struct Judged {
+    /// The projection, if it is known.
+    view: Option<String>,
+    /// What people should know; sentences that begin with a verb.
+    remarks: Vec<String>,
 }
 
 /// What is kept of a decoded image.
@@ -137,34 +149,38 @@ pub fn ingest(
     let has_patients = table.has_patients;
     let source::Listing { sources, mut rejects, warnings: about_files } = source::list(images, labels)?;
     warnings.extend(about_files);
-    let Keyed { sources, keys, rejects: unreadable } = keyed(sources, table.key_kind, progress);
+    let rules = options.rules.clone().with_any_body_part(options.any_body_part);
+    let rules = if options.view.takes_other_views(&rules) { rules.with_any_view(true) } else { rules };
+    let Keyed { sources, keys, mut verdicts, rejects: unreadable } =
+        keyed(sources, table.key_kind, options, &rules, progress);
     rejects.extend(unreadable);
     let mut joined = join(&keys, table);
     drop(keys);
     warnings.append(&mut joined.warnings);
     rejects.append(&mut joined.rejects);
 
-    let rules = options.rules.clone().with_any_body_part(options.any_body_part);
-    let rules = if options.view.takes_other_views(&rules) { rules.with_any_view(true) } else { rules };
-    // A projection that the table refuses need not be decoded.
     let mut jobs = Vec::with_capacity(joined.pairs.len());
     for (file, row) in joined.pairs {
         let source = &sources[file];
-        let verdict = row.view.as_deref().map_or(Ok(()), |view| options.view.check(Some(view), &rules));
-        match verdict {
-            Ok(()) => jobs.push(Job { source, row }),
-            Err(reason) => {
-                let item = source.id().to_owned();
-                rejects.push(Reject { item, row: Some(row.row), stage: Stage::View, reason });
-            }
+        let judged = match &row.view {
+            // A projection that the table refuses need not be opened; one that it lets pass is judged with the header.
+            Some(view) => options.view.check(Some(view), &rules).map(|()| None),
+            None => verdicts[file].take().transpose(),
+        };
+        match judged {
+            Ok(judged) => jobs.push(Job { source, row, judged }),
+            Err(reason) => rejects.push(refusal(source, &row, Stage::View, reason)),
         }
     }
+    drop(verdicts);
 
     keep_memory();
     let done = AtomicUsize::new(0);
     let total = jobs.len();
     let results: Vec<Result<Taken, Reject>> = jobs
-        .par_iter()
+        .into_par_iter()
+        // Small pieces, so that no thread is left alone with a long one at the end.
+        .with_max_len(MAX_PIECE)
         .map(|job| {
             let result = take(job, options, &rules);
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
@@ -172,20 +188,14 @@ pub fn ingest(
             result
         })
         .collect();
-    let mut taken = Vec::with_capacity(total);
-    for result in results {
-        match result {
-            Ok(image) => taken.push(image),
-            Err(reject) => rejects.push(reject),
-        }
-    }
+    let taken = passed(results, &mut rejects);
     warnings.extend(remarks::on_images(&taken, has_patients));
     warnings.extend(remarks::on_blanking(&taken, &options.blank));
     warnings.extend(remarks::on_polarity(&taken));
 
     let (prints, found): (Vec<Fingerprint>, Vec<CohortImage>) =
         taken.into_iter().map(|one| (one.fingerprint, one.image)).unzip();
-    let near = earlier_twins(&prints);
+    let near = earlier_twins(&prints, MAX_TWINS);
     let name = |id: &str| match &options.pseudonym_key {
         Some(key) => pseudonym(key, id),
         None => id.to_owned(),
@@ -206,29 +216,39 @@ struct Keyed {
     sources: Vec<ImageSource>,
     /// One per source.
     keys: Vec<FileKeys>,
+    /// One per source: what becomes of an image whose header was read, or why it is not used, where the table names no
+    /// view.
+    verdicts: Vec<Option<Result<Judged, String>>>,
     /// Files whose header is needed and cannot be read.
     rejects: Vec<Reject>,
 }
 
-/// Reads the headers of all files where the table's keys need them.
-fn keyed(sources: Vec<ImageSource>, kind: KeyKind, progress: &(dyn Fn(Progress) + Sync)) -> Keyed {
+/// Reads and judges the headers of all files where the table's keys need them.
+fn keyed(
+    sources: Vec<ImageSource>,
+    kind: KeyKind,
+    options: &IngestOptions,
+    rules: &SelectionRules,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Keyed {
     if !kind.needs_header() {
         let keys = sources.iter().map(|s| FileKeys { id: s.id().to_owned(), header: None }).collect();
-        return Keyed { sources, keys, rejects: Vec::new() };
+        let verdicts = sources.iter().map(|_| None).collect();
+        return Keyed { sources, keys, verdicts, rejects: Vec::new() };
     }
     let done = AtomicUsize::new(0);
     let total = sources.len();
-    let headers: Vec<Result<Option<HeaderKeys>, SourceError>> = sources
+    let headers: Vec<Result<_, SourceError>> = sources
         .par_iter()
         .map(|source| {
             let header = match source.header() {
-                Ok(facts) => Ok(Some(HeaderKeys {
-                    accession: facts.accession,
-                    study_uid: facts.study_uid,
-                    patient_id: facts.patient_id,
-                    sop_uid: facts.sop_uid,
-                })),
-                Err(SourceError::Image(ImageError::UnknownFormat { .. })) => Ok(None),
+                Ok(facts) => {
+                    // Kept in place of the facts, which would be many for a large folder.
+                    let verdict = passes(rules.judge(&facts, None), options, rules);
+                    let DicomFacts { accession, study_uid, patient_id, sop_uid, .. } = facts;
+                    Ok((Some(HeaderKeys { accession, study_uid, patient_id, sop_uid }), Some(verdict)))
+                }
+                Err(SourceError::Image(ImageError::UnknownFormat { .. })) => Ok((None, None)),
                 Err(e) => Err(e),
             };
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
@@ -236,12 +256,18 @@ fn keyed(sources: Vec<ImageSource>, kind: KeyKind, progress: &(dyn Fn(Progress) 
             header
         })
         .collect();
-    let mut keyed = Keyed { sources: Vec::with_capacity(total), keys: Vec::with_capacity(total), rejects: Vec::new() };
+    let mut keyed = Keyed {
+        sources: Vec::with_capacity(total),
+        keys: Vec::with_capacity(total),
+        verdicts: Vec::with_capacity(total),
+        rejects: Vec::new(),
+    };
     for (source, header) in sources.into_iter().zip(headers) {
         let id = source.id().to_owned();
         match header {
-            Ok(header) => {
+            Ok((header, verdict)) => {
                 keyed.keys.push(FileKeys { id, header });
+                keyed.verdicts.push(verdict);
                 keyed.sources.push(source);
             }
             Err(e) => {
@@ -261,37 +287,65 @@ fn keep_memory() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(KEPT_BYTES)));
 }
 
-/// Judges and decodes one image and keeps what the cohort needs; the pixels end here.
-fn take(job: &Job<'_>, options: &IngestOptions, rules: &SelectionRules) -> Result<Taken, Reject> {
-    let (id, row) = (job.source.id(), &job.row);
-    let refuse = |stage, reason| Reject { item: id.to_owned(), row: Some(row.row), stage, reason };
-    let unreadable = |e: &dyn Display| refuse(Stage::Read, format!("the file {e}"));
-    let bytes = job.source.read().map_err(|e| unreadable(&e))?;
-    let mut view = row.view.clone();
-    let mut remarks = Vec::new();
-    // The header first: most of what is refused need not be decoded.
-    let opened = image::open(&bytes).map_err(|e| unreadable(&e))?;
-    if let Some(facts) = opened.facts() {
-        match rules.judge(facts, row.view.as_deref()) {
-            Verdict::Take { view: found, flags } => (view, remarks) = (found, flags),
-            Verdict::Refuse { reason } => return Err(refuse(Stage::View, reason)),
+/// Those that passed; the others join the rejects.
+fn passed<T>(results: Vec<Result<T, Reject>>, rejects: &mut Vec<Reject>) -> Vec<T> {
+    let keep = |result: Result<T, Reject>| result.map_err(|reject| rejects.push(reject)).ok();
+    results.into_iter().filter_map(keep).collect()
+}
+
+fn refusal(source: &ImageSource, row: &LabelRow, stage: Stage, reason: String) -> Reject {
+    Reject { item: source.id().to_owned(), row: Some(row.row), stage, reason }
+}
+
+/// Whether an image that has this verdict is used.
+///
+/// # Errors
+/// Why it is not.
+fn passes(verdict: Verdict, options: &IngestOptions, rules: &SelectionRules) -> Result<Judged, String> {
+    match verdict {
+        Verdict::Refuse { reason } => Err(reason),
+        Verdict::Take { view, flags } => {
+            options.view.check(view.as_deref(), rules)?;
+            Ok(Judged { view, remarks: flags })
         }
     }
-    options.view.check(view.as_deref(), rules).map_err(|reason| refuse(Stage::View, reason))?;
-    let Decoded { mut radiograph, format, dicom, colour, flags, content_sha256, .. } =
-        opened.decode(&PixelSettings::default()).map_err(|e| unreadable(&e))?;
+}
+
+/// Decodes one image, judged before if it was not yet, and keeps what the cohort needs; the pixels end here.
+fn take(job: Job<'_>, options: &IngestOptions, rules: &SelectionRules) -> Result<Taken, Reject> {
+    let Job { source, row, judged } = job;
+    let (id, row) = (source.id(), &row);
+    let refuse = |stage, reason| refusal(source, row, stage, reason);
+    let unreadable = |e: &dyn Display| refuse(Stage::Read, format!("the file {e}"));
+    let bytes = source.read().map_err(|e| unreadable(&e))?;
+    let opened = image::open(&bytes).map_err(|e| unreadable(&e))?;
+    let judge = || {
+        // The header first: most of what is refused need not be decoded.
+        let by_header = opened.facts().map(|facts| rules.judge(facts, row.view.as_deref()));
+        passes(by_header.unwrap_or(Verdict::Take { view: row.view.clone(), flags: Vec::new() }), options, rules)
+    };
+    let judged = judged.map_or_else(judge, Ok);
+    let Judged { view, mut remarks } = judged.map_err(|reason| refuse(Stage::View, reason))?;
+    let film = opened.develop(&PixelSettings::default()).map_err(|e| unreadable(&e))?;
     drop(bytes);
+    let Film { mut picture, format, dicom, colour, flags, content_sha256 } = film;
     remarks.extend(flags.iter().filter_map(remarks::on_flag));
     let header = dicom.as_ref();
-    let blanked = options.blank.apply(&mut radiograph, header) > 0;
-    if blanked && radiograph.range().0 == radiograph.range().1 {
-        let reason = "the blank regions leave nothing of the picture; make them smaller".to_owned();
-        return Err(refuse(Stage::Read, reason));
+    let mut blanked = false;
+    if !options.blank.is_empty() {
+        let mut radiograph = picture.draw();
+        blanked = options.blank.apply(&mut radiograph, header) > 0;
+        if blanked && radiograph.range().0 == radiograph.range().1 {
+            let reason = "the blank regions leave nothing of the picture; make them smaller".to_owned();
+            return Err(refuse(Stage::Read, reason));
+        }
+        picture = Picture::Drawn(radiograph);
     }
     let known_patient =
         row.patient.clone().or_else(|| header.and_then(|h| h.patient_id.clone())).filter(|p| !p.trim().is_empty());
     let manufacturer = header.and_then(|h| h.manufacturer.as_deref()).map(str::trim).filter(|m| !m.is_empty());
-    let grids = Grids::of(&radiograph);
+    let grids = picture.grids();
+    let (width, height) = picture.size();
     Ok(Taken {
         own_patient: known_patient.is_none(),
         colour,
@@ -307,23 +361,14 @@ fn take(job: &Job<'_>, options: &IngestOptions, rules: &SelectionRules) -> Resul
             age_years: row.age_years.or_else(|| header.and_then(|h| h.age_years).map(|age| age as f32)),
             sex: row.sex.or_else(|| header.and_then(|h| h.sex)),
             manufacturer: manufacturer.map(str::to_owned),
-            width: radiograph.width,
-            height: radiograph.height,
-            bits: radiograph.bits,
+            width,
+            height,
+            bits: picture.bits(),
             format: format.to_string(),
             sha256: content_sha256,
             labels: row.labels.clone(),
         },
     })
-}
-
-/// For each image the first earlier ones that look like it. All pairs are compared.
-fn earlier_twins(prints: &[Fingerprint]) -> Vec<Vec<usize>> {
-    prints
-        .par_iter()
-        .enumerate()
-        .map(|(i, print)| (0..i).filter(|&j| is_near_identical(&prints[j], print)).take(MAX_TWINS).collect())
-        .collect()
 }
 
 #[cfg(test)]

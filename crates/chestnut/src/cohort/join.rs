@@ -1,9 +1,9 @@
 //! Which row of the table belongs to which file of the folder.
 //!
-//! A row names a study or a patient as DICOM headers do (`header`), or its image by a path, a file name, or a file name without its extension. The exact
-//! path wins; otherwise one path must end in the other; what could mean two files is refused, never
-//! guessed, because a label on the wrong image cannot be seen later. Every row and every file
-//! leaves here in a pair or with a reason.
+//! A row names a study or a patient as DICOM headers do (`header`), or its image by a path, a file name, or a file name
+//! without its extension. The exact path wins; otherwise one path must end in the other; what could mean two files is
+//! refused, never guessed, because a label on the wrong image cannot be seen later. Every row and every file leaves here
+//! in a pair or with a reason.
 
 mod header;
 

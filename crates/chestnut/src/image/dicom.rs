@@ -32,6 +32,7 @@ use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 use self::elements::{Elements, Encoding};
 use self::facts::{numbers, text};
 use self::stored::Layout;
+use super::picture::Picture;
 use super::{Flag, Format, ImageError, PixelSettings, Radiograph, Trace};
 
 pub use facts::DicomFacts;
@@ -167,13 +168,13 @@ pub fn stored_values(bytes: &[u8]) -> Result<StoredValues, ImageError> {
 /// [`ImageError`] if the file is not one grey frame that can be decoded.
 pub fn decode(bytes: &[u8]) -> Result<(Radiograph, DicomFacts), ImageError> {
     let developed = Opened::of(bytes)?.develop(&PixelSettings::default(), None)?;
-    Ok((developed.radiograph, developed.facts))
+    Ok((developed.picture.draw(), developed.facts))
 }
 
 /// A DICOM file after decoding.
 pub(super) struct Developed {
     /// The grey image.
-    pub(super) radiograph: Radiograph,
+    pub(super) picture: Picture,
     /// What the header says.
     pub(super) facts: DicomFacts,
     /// What was done and noticed.
@@ -213,7 +214,7 @@ impl<'a> Opened<'a> {
     ) -> Result<Developed, ImageError> {
         let Self { file, facts } = self;
         let elements = file.elements(true)?;
-        let (radiograph, mut flags) = values::develop(&elements, &file.syntax, settings, trace)?;
+        let (picture, mut flags) = values::develop(&elements, &file.syntax, settings, trace)?;
         let says = |tag, word: &str| text(&elements, tag).is_some_and(|text| text.eq_ignore_ascii_case(word));
         if says(tag::INTENT, "FOR PROCESSING") {
             flags.push(Flag::ForProcessing);
@@ -226,7 +227,7 @@ impl<'a> Opened<'a> {
             let ratio = numbers(&elements, tag::LOSSY_RATIO).first().map(|&r| r as f32);
             flags.push(Flag::Lossy(ratio.filter(|&r| r > 1.0)));
         }
-        Ok(Developed { radiograph, facts, flags })
+        Ok(Developed { picture, facts, flags })
     }
 }
 

@@ -8,7 +8,7 @@
 use rayon::prelude::*;
 
 use super::Radiograph;
-use super::radiograph::line_means;
+use super::radiograph::{column_means, line_means};
 
 /// Columns and rows of the difference hash: eight differences in each of eight rows.
 const HASH_GRID: (usize, usize) = (9, 8);
@@ -43,16 +43,27 @@ impl Grids {
     /// If the image is empty.
     #[must_use]
     pub fn of(image: &Radiograph) -> Self {
-        let lines = image.column_means(THUMBNAIL);
-        let square = lines.chunks_exact(image.width).flat_map(|line| line_means(line, THUMBNAIL)).collect();
+        Self::from_lines(&column_means(&image.pixels, image.width, THUMBNAIL), image.width)
+    }
+
+    /// The grids by the [`column_means`] within [`THUMBNAIL`] cells along the height.
+    pub(super) fn from_lines(lines: &[f64], width: usize) -> Self {
+        let square = lines.chunks_exact(width).flat_map(|line| line_means(line, THUMBNAIL)).collect();
         // A row of the wide grid is as high as two of the square one.
         let mut wide = Vec::with_capacity(HASH_GRID.0 * HASH_GRID.1);
-        for pair in lines.chunks_exact(2 * image.width) {
-            let (upper, lower) = pair.split_at(image.width);
+        for pair in lines.chunks_exact(2 * width) {
+            let (upper, lower) = pair.split_at(width);
             let line: Vec<f64> = upper.iter().zip(lower).map(|(upper, lower)| (upper + lower) / 2.0).collect();
             wide.extend(line_means(&line, HASH_GRID.0));
         }
         Self { square, wide }
+    }
+
+    /// The largest difference of two means.
+    #[cfg(test)]
+    pub(super) fn distance(&self, other: &Self) -> f32 {
+        let pairs = self.square.iter().chain(&self.wide).zip(other.square.iter().chain(&other.wide));
+        pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
     }
 }
 
@@ -126,18 +137,20 @@ pub fn is_near_identical(a: &Fingerprint, b: &Fingerprint) -> bool {
     a.hamming(b) <= MAX_HAMMING && a.may_correlate(b) && a.correlation(b) >= MIN_CORRELATION
 }
 
-/// For each image the first earlier image that is near-identical to it.
+/// For each image the earlier ones that are near-identical to it: the first `most` of them.
 ///
 /// Every pair's hashes are compared: 50 million comparisons of two machine words for 10,000 images. An
 /// index over parts of the hash was tried and dropped: chest films are so alike that four bands of 16
 /// bits put 18 to 36 % of all pairs into a common bucket.
 #[must_use]
-pub fn earliest_twins(prints: &[Fingerprint]) -> Vec<Option<usize>> {
-    prints
-        .par_iter()
-        .enumerate()
-        .map(|(i, print)| prints[..i].iter().position(|earlier| is_near_identical(earlier, print)))
-        .collect()
+pub fn earlier_twins(prints: &[Fingerprint], most: usize) -> Vec<Vec<usize>> {
+    // Side by side in memory: the hashes are all that is looked at of nearly every pair.
+    let hashes: Vec<u64> = prints.iter().map(|print| print.hash).collect();
+    let twins = |(i, print): (usize, &Fingerprint)| {
+        let close = hashes[..i].iter().enumerate().filter(|&(_, hash)| (hash ^ print.hash).count_ones() <= MAX_HAMMING);
+        close.map(|(j, _)| j).filter(|&j| is_near_identical(&prints[j], print)).take(most).collect()
+    };
+    prints.par_iter().enumerate().map(twins).collect()
 }
 
 #[cfg(test)]
@@ -210,10 +223,12 @@ mod tests {
     }
 
     #[test]
-    fn twins_point_to_the_first() {
+    fn twins_point_to_the_first_ones() {
         let prints: Vec<_> =
             [(64, 1), (64, 2), (80, 1), (64, 3), (96, 2), (50, 1)].map(|(side, kind)| print(&film(side, kind))).into();
-        assert_eq!(earliest_twins(&prints), vec![None, None, Some(0), None, Some(1), Some(0)]);
+        let none = Vec::new;
+        assert_eq!(earlier_twins(&prints, 9), [none(), none(), vec![0], none(), vec![1], vec![0, 2]]);
+        assert_eq!(earlier_twins(&prints, 1)[5], [0]);
     }
 
     #[test]
@@ -229,10 +244,10 @@ mod tests {
             .map(|p| print(&read(p).unwrap_or_else(|e| panic!("{}: {e}", p.display())).radiograph))
             .collect();
         let name = |i: usize| paths[i].file_name().expect("a name").to_string_lossy().into_owned();
-        let found: Vec<_> = earliest_twins(&prints)
+        let found: Vec<_> = earlier_twins(&prints, 9)
             .into_iter()
             .enumerate()
-            .filter_map(|(later, first)| first.map(|f| (name(f), name(later))))
+            .flat_map(|(later, twins)| twins.into_iter().map(|first| (name(first), name(later))).collect::<Vec<_>>())
             .collect();
         assert_eq!(found, vec![("00002658_001.jpg".to_owned(), "00002658_002.jpg".to_owned())]);
     }

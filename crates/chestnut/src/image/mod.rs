@@ -12,6 +12,7 @@ pub mod dicom;
 mod error;
 pub mod explain;
 pub mod fingerprint;
+mod picture;
 mod pixels;
 mod quantile;
 mod radiograph;
@@ -30,6 +31,7 @@ use sha2::{Digest, Sha256};
 
 pub use dicom::DicomFacts;
 pub use error::ImageError;
+pub(crate) use picture::Picture;
 pub use pixels::{Flag, PixelSettings, Voi, looks_inverted};
 pub use radiograph::Radiograph;
 
@@ -84,8 +86,31 @@ pub struct Decoded {
 /// Told after each step what it is called, what it did, and how the picture stands (see [`mod@explain`]).
 pub(crate) type Trace<'t> = dyn FnMut(&'static str, String, &Radiograph) + 't;
 
-/// Image, whether coloured, header facts, flags.
-type Whole = (Radiograph, bool, Option<DicomFacts>, Vec<Flag>);
+/// An image file of which everything is known, and no value drawn that need not be.
+pub(crate) struct Film {
+    /// The grey image.
+    pub(crate) picture: Picture,
+    /// As [`Decoded::format`].
+    pub(crate) format: Format,
+    /// As [`Decoded::dicom`].
+    pub(crate) dicom: Option<DicomFacts>,
+    /// As [`Decoded::colour`].
+    pub(crate) colour: bool,
+    /// As [`Decoded::flags`].
+    pub(crate) flags: Vec<Flag>,
+    /// As [`Decoded::content_sha256`].
+    pub(crate) content_sha256: String,
+}
+
+impl Film {
+    fn draw(self) -> Decoded {
+        let Self { picture, format, dicom, colour, flags, content_sha256 } = self;
+        Decoded { radiograph: picture.draw(), format, dicom, colour, flags, content_sha256 }
+    }
+}
+
+/// Picture, whether coloured, header facts, flags.
+type Whole = (Picture, bool, Option<DicomFacts>, Vec<Flag>);
 
 /// Reads the image file at `path`, whatever its name says it is, with the default [`PixelSettings`].
 ///
@@ -145,7 +170,7 @@ pub fn decode_with(bytes: &[u8], settings: &PixelSettings) -> Result<Decoded, Im
 }
 
 fn decode_traced(bytes: &[u8], settings: &PixelSettings, trace: Option<&mut Trace<'_>>) -> Result<Decoded, ImageError> {
-    open(bytes)?.decode_traced(settings, trace)
+    open(bytes)?.develop_traced(settings, trace).map(Film::draw)
 }
 
 /// An image file of which the header was read, if it has one, and no pixel: whoever looks at the header first and
@@ -182,19 +207,27 @@ impl Opened<'_> {
     /// # Errors
     /// As [`decode`].
     pub(crate) fn decode(self, settings: &PixelSettings) -> Result<Decoded, ImageError> {
-        self.decode_traced(settings, None)
+        self.develop(settings).map(Film::draw)
     }
 
-    fn decode_traced(self, settings: &PixelSettings, trace: Option<&mut Trace<'_>>) -> Result<Decoded, ImageError> {
+    /// Decodes the pixels and draws none that need not be.
+    ///
+    /// # Errors
+    /// As [`decode`].
+    pub(crate) fn develop(self, settings: &PixelSettings) -> Result<Film, ImageError> {
+        self.develop_traced(settings, None)
+    }
+
+    fn develop_traced(self, settings: &PixelSettings, trace: Option<&mut Trace<'_>>) -> Result<Film, ImageError> {
         let Self { bytes, format, dicom } = self;
         if bytes.is_empty() {
             return Err(ImageError::Empty);
         }
         let format = format.ok_or_else(|| ImageError::UnknownFormat { looks_like: looks_like(bytes) })?;
-        let (radiograph, colour, dicom, mut flags) = guarded(format, || -> Result<Whole, ImageError> {
+        let (picture, colour, dicom, mut flags) = guarded(format, || -> Result<Whole, ImageError> {
             if let Some(file) = dicom {
-                let dicom::Developed { radiograph, facts, flags } = file.develop(settings, trace)?;
-                return Ok((radiograph, false, Some(facts), flags));
+                let dicom::Developed { picture, facts, flags } = file.develop(settings, trace)?;
+                return Ok((picture, false, Some(facts), flags));
             }
             let read = if format == Format::Png { raster::decode_png } else { raster::decode_jpeg };
             let (radiograph, colour) = read(bytes)?;
@@ -202,16 +235,17 @@ impl Opened<'_> {
             if let Some(trace) = trace {
                 trace("stored", format!("{format}, {} bits, {how}", radiograph.bits), &radiograph);
             }
-            Ok((radiograph, colour, None, Vec::new()))
+            Ok((Picture::Drawn(radiograph), colour, None, Vec::new()))
         })?;
-        check_size(radiograph.width as u64, radiograph.height as u64)?;
-        let range = radiograph.range();
+        let (width, height) = picture.size();
+        check_size(width as u64, height as u64)?;
+        let range = picture.range();
         if range.0 == range.1 {
             return Err(ImageError::NoContrast);
         }
-        flags.extend(pixels::border_flags(&radiograph, range));
+        flags.extend(picture.border_flags(range));
         let content_sha256 = to_hex(&Sha256::digest(bytes));
-        Ok(Decoded { radiograph, format, dicom, colour, flags, content_sha256 })
+        Ok(Film { picture, format, dicom, colour, flags, content_sha256 })
     }
 }
 

@@ -7,7 +7,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Radiograph;
 use super::fingerprint::{Grids, THUMBNAIL as GRID};
 use super::quantile::{quantile, quantiles};
 
@@ -15,8 +14,8 @@ use super::quantile::{quantile, quantiles};
 const BORDER_SHARE: f32 = 0.02;
 /// A border may differ from its end of the grey scale by this share of it: JPEG leaves ripples beside an edge.
 const BORDER_TOLERANCE: f32 = 0.01;
-/// About how many pixels are looked at to know the grey scale of a picture.
-const SAMPLE: usize = 65_536;
+/// About how many pixels are looked at to know the grey scale of a picture, for a tolerance that is a hundredth of it.
+const SAMPLE: usize = 4096;
 
 /// Which of a DICOM header's display transforms is applied (PS3.3, C.11.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,15 +164,21 @@ pub fn looks_inverted(grids: &Grids) -> f32 {
     mean(0..2, &[0, 1, GRID - 2, GRID - 1]) - mean(GRID / 4..3 * GRID / 4, &[GRID / 2 - 1, GRID / 2])
 }
 
-/// Flags for constant borders at either end of the grey scale of an image whose least and greatest value are known.
-pub(super) fn border_flags(image: &Radiograph, (least, greatest): (f32, f32)) -> Vec<Flag> {
+/// Flags for constant borders at either end of the grey scale of a picture: its pixels, `width` to a row, the grey value
+/// of each, and the least and the greatest of them.
+pub(super) fn border_flags<P: Copy>(
+    pixels: &[P],
+    width: usize,
+    value: impl Fn(P) -> f32 + Clone,
+    (least, greatest): (f32, f32),
+) -> Vec<Flag> {
     // A single bright letter must not stretch the tolerance over half of the film.
-    let step = (image.pixels.len() / SAMPLE).max(1);
-    let sample = image.pixels.iter().step_by(step).copied();
+    let step = (pixels.len() / SAMPLE).max(1);
+    let sample = pixels.iter().step_by(step).map(|&pixel| value(pixel));
     let [dark, bright] = quantiles(sample, (least, greatest), [0.01, 0.99]);
     let tolerance = BORDER_TOLERANCE * (bright - dark).max(0.0);
-    let black = border_share(image, |v| v <= least + tolerance);
-    let white = border_share(image, |v| v >= greatest - tolerance);
+    let black = border_share(pixels, width, |pixel| value(pixel) <= least + tolerance);
+    let white = border_share(pixels, width, |pixel| value(pixel) >= greatest - tolerance);
     let mut flags = Vec::new();
     if black >= BORDER_SHARE {
         flags.push(Flag::BlackBorder(black));
@@ -185,9 +190,9 @@ pub(super) fn border_flags(image: &Radiograph, (least, greatest): (f32, f32)) ->
 }
 
 /// The share of the picture in whole rows and columns at its edges in which every pixel passes.
-fn border_share(image: &Radiograph, passes: impl Fn(f32) -> bool) -> f32 {
-    let (width, height) = (image.width, image.height);
-    let row = |y: &usize| image.pixels[y * width..(y + 1) * width].iter().all(|&v| passes(v));
+fn border_share<P: Copy>(pixels: &[P], width: usize, passes: impl Fn(P) -> bool) -> f32 {
+    let height = pixels.len() / width;
+    let row = |y: &usize| pixels[y * width..(y + 1) * width].iter().all(|&pixel| passes(pixel));
     let top = (0..height).take_while(row).count();
     if top == height {
         return 1.0;
@@ -195,9 +200,9 @@ fn border_share(image: &Radiograph, passes: impl Fn(f32) -> bool) -> f32 {
     let bottom = (0..height).rev().take_while(row).count();
     // As many columns as pass at either end of every row between: rows lie together in memory, columns do not.
     let (mut left, mut right) = (width, width);
-    for line in image.pixels[top * width..(height - bottom) * width].chunks_exact(width) {
-        left = line[..left].iter().position(|&v| !passes(v)).unwrap_or(left);
-        right = line[width - right..].iter().rev().position(|&v| !passes(v)).unwrap_or(right);
+    for line in pixels[top * width..(height - bottom) * width].chunks_exact(width) {
+        left = line[..left].iter().position(|&pixel| !passes(pixel)).unwrap_or(left);
+        right = line[width - right..].iter().rev().position(|&pixel| !passes(pixel)).unwrap_or(right);
     }
     let inside = (height - top - bottom) as f32 * (width - left - right) as f32;
     1.0 - inside / (width as f32 * height as f32)
@@ -205,6 +210,7 @@ fn border_share(image: &Radiograph, passes: impl Fn(f32) -> bool) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Radiograph;
     use super::*;
     use chestnut_stats::random::Stream;
 
@@ -239,6 +245,10 @@ mod tests {
         assert_eq!(looks_inverted(&Grids::of(&flat)), 0.0);
     }
 
+    fn flags(film: &Radiograph) -> Vec<Flag> {
+        border_flags(&film.pixels, film.width, |v| v, film.range())
+    }
+
     #[test]
     fn borders_are_measured_and_a_bright_letter_changes_nothing() {
         let mut film = Radiograph { width: 100, height: 50, pixels: Vec::new(), bits: 12 };
@@ -250,12 +260,12 @@ mod tests {
             })
             .collect();
         let share = 1.0 - 40.0 * 90.0 / 5000.0;
-        assert_eq!(border_flags(&film, film.range()), [Flag::BlackBorder(share)]);
+        assert_eq!(flags(&film), [Flag::BlackBorder(share)]);
         film.pixels[2550] = 60_000.0;
-        assert_eq!(border_flags(&film, film.range()), [Flag::BlackBorder(share)]);
+        assert_eq!(flags(&film), [Flag::BlackBorder(share)]);
         film.pixels.iter_mut().for_each(|v| *v = 60_000.0 - *v);
         film.pixels[2550] = 59_000.0;
-        assert_eq!(border_flags(&film, film.range()), [Flag::WhiteBorder(share)]);
+        assert_eq!(flags(&film), [Flag::WhiteBorder(share)]);
     }
 
     #[test]
@@ -268,8 +278,7 @@ mod tests {
             for _ in 0..draws.below(4) {
                 pixels[draws.below(width * height)] = 1.0;
             }
-            let image = Radiograph { width, height, pixels, bits: 8 };
-            let is_dark = |x: usize, y: usize| image.pixels[y * width + x] == 0.0;
+            let is_dark = |x: usize, y: usize| pixels[y * width + x] == 0.0;
             let bright: Vec<(usize, usize)> =
                 (0..width * height).map(|i| (i % width, i / width)).filter(|&(x, y)| !is_dark(x, y)).collect();
             let side = |of: fn(&(usize, usize)) -> usize| {
@@ -278,7 +287,7 @@ mod tests {
             };
             let inside = side(|p| p.0) as f32 * side(|p| p.1) as f32;
             let share = 1.0 - inside / (width as f32 * height as f32);
-            assert_eq!(border_share(&image, |v| v == 0.0), share, "{bright:?} of {width} x {height}");
+            assert_eq!(border_share(&pixels, width, |v| v == 0.0), share, "{bright:?} of {width} x {height}");
         }
     }
 

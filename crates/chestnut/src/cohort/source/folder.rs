@@ -9,6 +9,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::super::{CohortError, Reject, Stage};
 use super::archive::{self, Kind, START_BYTES, is_picture_name, sniff};
 use super::dicomdir::{is_dicomdir, listed_files};
@@ -42,26 +44,29 @@ impl Found {
         self.rejects.push(Reject { item, row: None, stage: Stage::Read, reason });
     }
 
-    /// Sorts a regular file in.
-    fn add_file(&mut self, id: String, path: PathBuf) {
-        let name = id.rsplit('/').next().unwrap_or(&id);
-        if is_dicomdir(name) {
-            self.dicomdirs.insert(id, Place::File(path));
-            return;
-        }
+    /// Sorts regular files in, after a look at their beginnings.
+    fn add_files(&mut self, files: Vec<(String, PathBuf)>) {
         // A file that cannot be opened says so when it is read as an image.
-        let kind = if is_picture_name(name) { None } else { start_of(&path).ok().and_then(|start| sniff(&start)) };
-        match kind {
-            None => {
-                self.images.insert(id, Place::File(path));
-            }
-            Some(Kind::Zip | Kind::Tar) => {
-                self.archives.insert(id, path);
-            }
-            Some(Kind::Other(name)) => {
-                let reason =
-                    format!("it is a {name} archive, and zip and plain tar are read; unpack it into the image folder");
-                self.refuse(id, reason);
+        let look = |(id, path): &(String, PathBuf)| {
+            let is_picture = is_picture_name(last_part(id)) || is_dicomdir(last_part(id));
+            if is_picture { None } else { start_of(path).ok().and_then(|start| sniff(&start)) }
+        };
+        let kinds: Vec<Option<Kind>> = files.par_iter().map(look).collect();
+        for ((id, path), kind) in files.into_iter().zip(kinds) {
+            match kind {
+                None if is_dicomdir(last_part(&id)) => {
+                    self.dicomdirs.insert(id, Place::File(path));
+                }
+                None => {
+                    self.images.insert(id, Place::File(path));
+                }
+                Some(Kind::Zip | Kind::Tar) => {
+                    self.archives.insert(id, path);
+                }
+                Some(Kind::Other(name)) => self.refuse(
+                    id,
+                    format!("it is a {name} archive, and zip and plain tar are read; unpack it into the image folder"),
+                ),
             }
         }
     }
@@ -83,20 +88,25 @@ impl Found {
         for (index, member) in archive.members().iter().enumerate() {
             let id = format!("{prefix}{}", member.name);
             let place = Place::Member { archive: Arc::clone(&archive), index };
-            if is_dicomdir(member.name.rsplit('/').next().unwrap_or("")) {
+            if is_dicomdir(last_part(&member.name)) {
                 self.dicomdirs.insert(id, place);
             } else {
                 self.images.insert(id, place);
             }
         }
     }
+}
 
-    fn check_count(&self, root: &Path) -> Result<(), CohortError> {
-        if self.images.len() > MAX_FILES {
-            return Err(CohortError::TooManyFiles { path: root.to_owned(), limit: MAX_FILES });
-        }
-        Ok(())
+fn check_count(files: usize, root: &Path) -> Result<(), CohortError> {
+    if files > MAX_FILES {
+        return Err(CohortError::TooManyFiles { path: root.to_owned(), limit: MAX_FILES });
     }
+    Ok(())
+}
+
+/// The name of a file without its folders.
+fn last_part(id: &str) -> &str {
+    id.rsplit('/').next().unwrap_or(id)
 }
 
 /// Lists the images below `root`, or in it if it is an archive itself; `labels` is left out.
@@ -117,10 +127,10 @@ pub(crate) fn list(root: &Path, labels: &Path) -> Result<Listing, CohortError> {
         walk(root, labels, &mut found)?;
         for (id, path) in std::mem::take(&mut found.archives) {
             found.add_archive(&id, &path, &format!("{id}/"));
-            found.check_count(root)?;
+            check_count(found.images.len(), root)?;
         }
     }
-    found.check_count(root)?;
+    check_count(found.images.len(), root)?;
     note_dicomdirs(&mut found);
     let sources = found.images.into_iter().map(|(id, place)| ImageSource { id, place }).collect();
     Ok(Listing { sources, rejects: found.rejects, warnings: found.warnings })
@@ -140,60 +150,101 @@ pub(crate) fn list_any(root: &Path) -> Result<Listing, CohortError> {
     list(root, Path::new(""))
 }
 
-/// Walks through the folder `root`.
+/// A folder that is to be looked into.
+struct Folder {
+    path: PathBuf,
+    /// What stands before the names in it: nothing, or its id and a `/`.
+    prefix: String,
+    depth: usize,
+}
+
+/// What one folder holds.
+#[derive(Default)]
+struct Held {
+    /// Regular files by id.
+    files: Vec<(String, PathBuf)>,
+    folders: Vec<Folder>,
+    /// What is neither, by id, and why it is not used.
+    refused: Vec<(String, String)>,
+    /// Links to folders, which are not followed.
+    linked_folders: usize,
+}
+
+/// Walks through the folder `root`, level by level: exports have a folder for each study and series.
 fn walk(root: &Path, labels: &Path, found: &mut Found) -> Result<(), CohortError> {
     let labels = fs::canonicalize(labels).ok();
-    let mut linked_folders = 0usize;
-    let mut todo = vec![(root.to_owned(), String::new(), 0usize)];
-    while let Some((path, prefix, depth)) = todo.pop() {
-        let entries = match fs::read_dir(&path).and_then(|entries| entries.collect::<Result<Vec<_>, _>>()) {
-            Ok(entries) => entries,
-            Err(source) if depth == 0 => return Err(CohortError::Folder { path, source }),
-            Err(e) => {
-                found.refuse(prefix, format!("the folder cannot be listed ({e}); check that you have access"));
-                continue;
-            }
-        };
-        for entry in entries {
-            let file_name = entry.file_name();
-            let name = file_name.to_string_lossy();
-            if name.starts_with('.') {
-                continue;
-            }
-            let id = format!("{prefix}{name}");
-            if file_name.to_str().is_none() {
-                found.refuse(id, "its name is not UTF-8; rename it".to_owned());
-                continue;
-            }
-            let about = entry.file_type();
-            let is_link = about.as_ref().is_ok_and(fs::FileType::is_symlink);
-            let target = if is_link { fs::metadata(entry.path()).map(|m| m.file_type()) } else { about };
-            match target {
-                Ok(kind) if kind.is_dir() && is_link => linked_folders += 1,
-                Ok(kind) if kind.is_dir() && depth < MAX_DEPTH => {
-                    todo.push((entry.path(), format!("{id}/"), depth + 1))
+    let mut linked_folders = 0;
+    let mut files = Vec::new();
+    let mut level = vec![Folder { path: root.to_owned(), prefix: String::new(), depth: 0 }];
+    while !level.is_empty() {
+        let held: Vec<io::Result<Held>> = level.par_iter().map(|folder| look_into(folder, labels.as_deref())).collect();
+        let mut below = Vec::new();
+        for (Folder { path, prefix, depth }, held) in level.into_iter().zip(held) {
+            match held {
+                Ok(held) => {
+                    files.extend(held.files);
+                    below.extend(held.folders);
+                    linked_folders += held.linked_folders;
+                    held.refused.into_iter().for_each(|(id, reason)| found.refuse(id, reason));
                 }
-                Ok(kind) if kind.is_dir() => {
-                    found.refuse(id, format!("the folder lies more than {MAX_DEPTH} levels deep"));
+                Err(source) if depth == 0 => return Err(CohortError::Folder { path, source }),
+                Err(e) => {
+                    found.refuse(prefix, format!("the folder cannot be listed ({e}); check that you have access"))
                 }
-                Ok(kind) if kind.is_file() => {
-                    // Only a link can be the table by another name. To ask for every file's whole path would be slow.
-                    let may_be = is_link || labels.as_deref().and_then(Path::file_name) == Some(file_name.as_os_str());
-                    let is_table = may_be && labels.is_some() && fs::canonicalize(entry.path()).ok() == labels;
-                    if !is_table {
-                        found.add_file(id, entry.path());
-                    }
-                }
-                Ok(_) => found.refuse(id, "it is neither a file nor a folder".to_owned()),
-                Err(e) => found.refuse(id, format!("it cannot be read ({e})")),
             }
-            found.check_count(root)?;
+            check_count(files.len(), root)?;
         }
+        level = below;
     }
+    found.add_files(files);
     if linked_folders > 0 {
         found.warnings.push(format!("{linked_folders} links to folders were not followed"));
     }
     Ok(())
+}
+
+/// Sorts what lies in a folder; `table` is the labels table, which is left out.
+///
+/// # Errors
+/// If the folder cannot be listed.
+fn look_into(folder: &Folder, table: Option<&Path>) -> io::Result<Held> {
+    let mut held = Held::default();
+    for entry in fs::read_dir(&folder.path)? {
+        let entry = entry?;
+        let file_name = entry.file_name();
+        let name = file_name.to_string_lossy();
+        if name.starts_with('.') {
+            continue;
+        }
+        let id = format!("{}{name}", folder.prefix);
+        if file_name.to_str().is_none() {
+            held.refused.push((id, "its name is not UTF-8; rename it".to_owned()));
+            continue;
+        }
+        let about = entry.file_type();
+        let is_link = about.as_ref().is_ok_and(fs::FileType::is_symlink);
+        let target = if is_link { fs::metadata(entry.path()).map(|m| m.file_type()) } else { about };
+        match target {
+            Ok(kind) if kind.is_dir() && is_link => held.linked_folders += 1,
+            Ok(kind) if kind.is_dir() && folder.depth < MAX_DEPTH => {
+                held.folders.push(Folder { path: entry.path(), prefix: format!("{id}/"), depth: folder.depth + 1 })
+            }
+            Ok(kind) if kind.is_dir() => {
+                held.refused.push((id, format!("the folder lies more than {MAX_DEPTH} levels deep")));
+            }
+            Ok(kind) if kind.is_file() => {
+                // Only a link can be the table by another name. To ask for every file's whole path would be slow.
+                let may_be = is_link || table.and_then(Path::file_name) == Some(file_name.as_os_str());
+                let is_table = may_be && table.is_some() && fs::canonicalize(entry.path()).ok().as_deref() == table;
+                if !is_table {
+                    held.files.push((id, entry.path()));
+                }
+            }
+            Ok(_) => held.refused.push((id, "it is neither a file nor a folder".to_owned())),
+            Err(e) => held.refused.push((id, format!("it cannot be read ({e})"))),
+        }
+    }
+    Ok(held)
 }
 
 /// The first bytes of a file.

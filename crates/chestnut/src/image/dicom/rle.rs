@@ -6,6 +6,8 @@
 const HEADER_BYTES: usize = 64;
 /// Most bytes after the last of a segment.
 const MAX_PADDING: usize = 64;
+/// Runs and literals up to this length are written as a block of it, bytes.
+const BLOCK: usize = 16;
 
 /// Decodes one frame of `pixels` samples with `sample_bytes` bytes each (1 or 2), one cell per sample.
 ///
@@ -18,46 +20,57 @@ pub(super) fn decode(stream: &[u8], pixels: usize, sample_bytes: usize) -> Resul
     if number(0) as usize != sample_bytes || sample_bytes > 2 {
         return Err(format!("{} RLE segments for samples of {sample_bytes} bytes", number(0)));
     }
-    let mut cells = vec![0_u16; pixels];
-    for segment in 0..sample_bytes {
+    let mut planes = [Vec::new(), Vec::new()];
+    for (segment, plane) in planes.iter_mut().enumerate().take(sample_bytes) {
         let start = number(segment + 1) as usize;
         let end = if segment + 1 < sample_bytes { number(segment + 2) as usize } else { stream.len() };
         if start < HEADER_BYTES || start > end {
             return Err(format!("RLE segment {segment} at bytes {start} to {end}"));
         }
         let packed = stream.get(start..end).ok_or_else(|| format!("RLE segment {segment} ends after the stream"))?;
-        let shift = 8 * (sample_bytes - 1 - segment);
-        unpack(packed, &mut cells, shift).map_err(|e| format!("RLE segment {segment} {e}"))?;
+        plane.resize(pixels, 0);
+        unpack(packed, plane).map_err(|e| format!("RLE segment {segment} {e}"))?;
     }
-    Ok(cells)
+    let [first, second] = &planes;
+    Ok(match sample_bytes {
+        1 => first.iter().map(|&byte| u16::from(byte)).collect(),
+        _ => first.iter().zip(second).map(|(&high, &low)| u16::from_be_bytes([high, low])).collect(),
+    })
 }
 
-/// Unpacks exactly one byte for each cell and sets it there, `shift` bits up. Padding may follow them.
-fn unpack(packed: &[u8], cells: &mut [u16], shift: usize) -> Result<(), &'static str> {
+/// Unpacks exactly one byte for each of `plane`. Padding may follow them.
+fn unpack(packed: &[u8], plane: &mut [u8]) -> Result<(), &'static str> {
     const SHORT: &str = "ends before the image is complete";
     const LONG: &str = "holds more than the image";
-    let (mut at, mut left) = (0_usize, cells);
+    let (mut at, mut left) = (0_usize, plane);
     while !left.is_empty() {
         let control = usize::from(*packed.get(at).ok_or(SHORT)?);
         at += 1;
         match control {
             0..=127 => {
-                let literal = packed.get(at..at + control + 1).ok_or(SHORT)?;
-                let (now, later) = left.split_at_mut_checked(literal.len()).ok_or(LONG)?;
-                for (cell, &byte) in now.iter_mut().zip(literal) {
-                    *cell |= u16::from(byte) << shift;
+                let length = control + 1;
+                let source = packed.get(at..).ok_or(SHORT)?;
+                if source.len() < length {
+                    return Err(SHORT);
                 }
-                at += literal.len();
-                left = later;
+                // Most are short. A whole block is copied in one instruction; what lies behind is written again.
+                match (source.first_chunk::<BLOCK>(), left.first_chunk_mut::<BLOCK>()) {
+                    (Some(source), Some(block)) if length <= BLOCK => *block = *source,
+                    _ => left.get_mut(..length).ok_or(LONG)?.copy_from_slice(&source[..length]),
+                }
+                at += length;
+                left = &mut left[length..];
             }
             128 => {}
             _ => {
+                let length = 257 - control;
                 let byte = *packed.get(at).ok_or(SHORT)?;
-                let (now, later) = left.split_at_mut_checked(257 - control).ok_or(LONG)?;
-                let value = u16::from(byte) << shift;
-                now.iter_mut().for_each(|cell| *cell |= value);
+                match left.first_chunk_mut::<BLOCK>() {
+                    Some(block) if length <= BLOCK => *block = [byte; BLOCK],
+                    _ => left.get_mut(..length).ok_or(LONG)?.fill(byte),
+                }
                 at += 1;
-                left = later;
+                left = &mut left[length..];
             }
         }
     }
