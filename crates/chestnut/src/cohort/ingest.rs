@@ -2,9 +2,10 @@
 //!
 //! Lists the folder and the archives in it, joins the table, judges headers by the rules, decodes every labelled image
 //! on all cores while holding one image per core, settles copies and gives patients pseudonyms (paper section 2.1).
-//! Where the table names studies or patients, the headers are read first, and only they: what they refuse is never
-//! opened again. One bad file or row never stops the run and never goes unnoticed: it is a reject with a reason. The
-//! result does not depend on the number of threads. Nothing is written here.
+//! Where the table names studies or patients, the headers are read first, and only they; what they refuse is not opened
+//! again, unless the row names a view, so damage behind the header of a lateral film is not looked for. One bad file or
+//! row never stops the run and never goes unnoticed: it is a reject with a reason. The result does not depend on the
+//! number of threads. Nothing is written here.
 
 mod remarks;
 
@@ -29,8 +30,8 @@ use crate::image::{self, DicomFacts, Film, ImageError, Picture, PixelSettings};
 const MAX_TWINS: usize = 16;
 /// Most images that a thread takes at a time.
 const MAX_PIECE: usize = 8;
-/// Blocks of memory up to this size are kept from one image to the next: a film of 7 million pixels. The GNU allocator
-/// learns sizes below 32 MiB.
+/// Blocks of memory up to this size are kept from one image to the next: the grey values of 7 million pixels. The GNU
+/// allocator learns sizes below 32 MiB.
 const KEPT_BYTES: usize = 30 << 20;
 
 /// What an ingest is asked for.

@@ -262,6 +262,46 @@ fn one_row_labels_all_frontal_films_of_a_study() {
 }
 
 #[test]
+fn headers_that_were_read_first_judge_alike_for_any_number_of_threads() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let accession = |number: &'static str| (0x0008, 0x0050, number);
+    for i in 0..12 {
+        let (view, part) = [("PA", "Thorax"), ("LL", "Thorax"), ("AP", "Hip")][i % 3];
+        // Two studies of a patient each.
+        let seed = 10 * (1 + i / 6) + i % 6;
+        let bytes = film(seed as u64, view, part, &[accession(["1", "2"][i / 6])]);
+        fs::write(folder.path().join(format!("{i:02}.dcm")), bytes).expect("a film");
+    }
+    // A lateral film that is cut behind its header is refused as what it is.
+    let whole = film(19, "LL", "Thorax", &[accession("1")]);
+    fs::write(folder.path().join("cut.dcm"), &whole[..whole.len() - 100]).expect("a cut film");
+    let ingested = |table: &str, threads: usize| {
+        fs::write(folder.path().join("labels.csv"), table).expect("a table");
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| run(folder.path(), &options()))
+    };
+    let by_header = "accession,Pleura\n1,1\n2,0\n";
+    let cohort = ingested(by_header, 1);
+    assert_eq!(cohort, ingested(by_header, 4));
+    let ids: Vec<&str> = cohort.images.iter().map(|i| i.id.as_str()).collect();
+    assert_eq!(ids, ["00.dcm", "03.dcm", "06.dcm", "09.dcm"], "{:?}", cohort.rejects);
+    assert_eq!(stage_of(&cohort, "cut.dcm", Some(2)), Some(Stage::View), "{:?}", cohort.rejects);
+    // Files named by the table give the same reasons, but for the damage, which is found there.
+    let named: String = (0..12).map(|i| format!("{i:02}.dcm,{}\n", 1 - i / 6)).collect();
+    let other = ingested(&format!("image,Pleura\n{named}cut.dcm,1\n"), 1);
+    let reasons = |cohort: &Cohort| -> Vec<(String, String)> {
+        let kept = cohort.rejects.iter().filter(|r| r.item != "cut.dcm");
+        kept.map(|r| (r.item.clone(), r.reason.clone())).collect()
+    };
+    assert_eq!(reasons(&other), reasons(&cohort));
+    assert_eq!(stage_of(&other, "cut.dcm", Some(14)), Some(Stage::Read), "{:?}", other.rejects);
+    // A view in the table is believed more than the header's, whose body part still counts.
+    let viewed = ingested("accession,view,Pleura\n1,PA,1\n2,LL,0\n", 2);
+    let ids: Vec<&str> = viewed.images.iter().map(|i| i.id.as_str()).collect();
+    assert_eq!(ids, ["00.dcm", "01.dcm", "03.dcm", "04.dcm"], "{:?}", viewed.rejects);
+}
+
+#[test]
 fn blanked_pixels_and_the_rules_of_a_hospital_are_used() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let capture = (0x0008, 0x0016, "1.2.840.10008.5.1.4.1.1.7");

@@ -132,6 +132,13 @@ mod tests {
     }
 
     #[test]
+    fn the_map_of_the_readme_fits_the_network_that_ships() {
+        let map = LabelMap::from_toml(include_str!("../../../../docs/maps/children-to-nih.toml")).expect("a map");
+        let outputs = ["Normal (child)", "Pneumonia (child)", "Lung (phantom)", "Pleura (phantom)"];
+        map.bind(&outputs.map(str::to_owned)).expect("these are its outputs");
+    }
+
+    #[test]
     fn a_map_of_ones_own_and_refusals() {
         let text = "from = \"a\"\nto = \"b\"\ngroups = [[\"L\", [\"x\", \"y\"]], [\"M\", [\"x\"]]]";
         let map = LabelMap::from_toml(text).expect("valid");

@@ -173,8 +173,7 @@ pub(super) fn border_flags<P: Copy>(
     (least, greatest): (f32, f32),
 ) -> Vec<Flag> {
     // A single bright letter must not stretch the tolerance over half of the film.
-    let step = (pixels.len() / SAMPLE).max(1);
-    let sample = pixels.iter().step_by(step).map(|&pixel| value(pixel));
+    let sample = pixels.iter().step_by(stride(pixels.len(), width)).map(|&pixel| value(pixel));
     let [dark, bright] = quantiles(sample, (least, greatest), [0.01, 0.99]);
     let tolerance = BORDER_TOLERANCE * (bright - dark).max(0.0);
     let black = border_share(pixels, width, |pixel| value(pixel) <= least + tolerance);
@@ -187,6 +186,22 @@ pub(super) fn border_flags<P: Copy>(
         flags.push(Flag::WhiteBorder(white));
     }
     flags
+}
+
+/// Pixels from one of the sample to the next. It has no divisor in common with the width, or the sample would be of a few
+/// columns, at worst of the border alone.
+fn stride(pixels: usize, width: usize) -> usize {
+    let gcd = |mut a: usize, mut b: usize| {
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    let mut step = (pixels / SAMPLE).max(1);
+    while gcd(step, width) > 1 {
+        step += 1;
+    }
+    step
 }
 
 /// The share of the picture in whole rows and columns at its edges in which every pixel passes.
@@ -266,6 +281,24 @@ mod tests {
         film.pixels.iter_mut().for_each(|v| *v = 60_000.0 - *v);
         film.pixels[2550] = 59_000.0;
         assert_eq!(flags(&film), [Flag::WhiteBorder(share)]);
+    }
+
+    #[test]
+    fn the_sample_is_of_all_columns() {
+        for (width, height) in [(64, 4096), (2048, 2048), (1024, 1024), (428, 512), (2500, 2048), (1, 9), (32, 32)] {
+            let step = stride(width * height, width);
+            let columns: std::collections::BTreeSet<usize> =
+                (0..width * height).step_by(step).map(|at| at % width).collect();
+            assert_eq!(columns.len(), width, "{width} x {height}, every {step}th");
+        }
+        // A border of noise on the left, as high as a plate; a step of its width would see nothing else.
+        let (width, height) = (64, 4096);
+        let mut draws = Stream::keyed(1, "noisy border");
+        let pixel = |i: usize, draws: &mut Stream| {
+            if i % width < 4 { draws.below(20) as f32 } else { 300.0 + draws.below(3500) as f32 }
+        };
+        let pixels = (0..width * height).map(|i| pixel(i, &mut draws)).collect();
+        assert_eq!(flags(&Radiograph { width, height, pixels, bits: 12 }), [Flag::BlackBorder(4.0 / 64.0)]);
     }
 
     #[test]

@@ -63,11 +63,10 @@ pub(super) trait Pixel: Copy {
 }
 
 impl Pixel for f32 {
-    /// Exact for whole numbers of up to 18 bits.
-    type Sum = f32;
+    type Sum = f64;
 
-    fn four(a: Self, b: Self, c: Self, d: Self) -> f32 {
-        (a + b) + (c + d)
+    fn four(a: Self, b: Self, c: Self, d: Self) -> f64 {
+        (f64::from(a) + f64::from(b)) + (f64::from(c) + f64::from(d))
     }
 
     fn value(self) -> f64 {
@@ -258,12 +257,23 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_of_16_bits_have_exact_means() {
+    fn whole_numbers_have_exact_means_in_either_type() {
+        // Cells of several blocks of rows, and of the largest values.
         let mut draws = Stream::keyed(1, "exact");
-        let pixels = (0..64 * 64).map(|_| draws.below(1 << 16) as f32).collect();
-        let image = Radiograph { width: 64, height: 64, pixels, bits: 16 };
-        let plain: Vec<f32> = plain_means(&image, 8, 8).into_iter().map(|mean| mean as f32).collect();
-        assert_eq!(image.cell_means(8, 8), plain);
+        let (width, height) = (32, 1024);
+        let cells: Vec<u16> = (0..width * height).map(|_| u16::MAX - draws.below(9) as u16).collect();
+        let pixels: Vec<f32> = cells.iter().map(|&cell| f32::from(cell)).collect();
+        let of_columns: Vec<f64> = (0..4 * width)
+            .map(|at| {
+                let (row, x) = (at / width, at % width);
+                (256 * row..256 * (row + 1)).map(|y| f64::from(cells[y * width + x])).sum::<f64>() / 256.0
+            })
+            .collect();
+        assert_eq!(column_means(&cells, width, 4), of_columns);
+        assert_eq!(column_means(&pixels, width, 4), of_columns);
+        // Values that leave no room for a sum in single precision.
+        let vast = Radiograph { width, height, pixels: vec![3e38; width * height], bits: 16 };
+        assert!(vast.cell_means(4, 4).into_iter().all(|mean| (mean - 3e38).abs() < 1e33));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
@@ -48,8 +49,8 @@ impl Found {
     fn add_files(&mut self, files: Vec<(String, PathBuf)>) {
         // A file that cannot be opened says so when it is read as an image.
         let look = |(id, path): &(String, PathBuf)| {
-            let is_picture = is_picture_name(last_part(id)) || is_dicomdir(last_part(id));
-            if is_picture { None } else { start_of(path).ok().and_then(|start| sniff(&start)) }
+            let is_known = is_picture_name(last_part(id)) || is_dicomdir(last_part(id));
+            if is_known { None } else { start_of(path).ok().and_then(|start| sniff(&start)) }
         };
         let kinds: Vec<Option<Kind>> = files.par_iter().map(look).collect();
         for ((id, path), kind) in files.into_iter().zip(kinds) {
@@ -97,9 +98,9 @@ impl Found {
     }
 }
 
-fn check_count(files: usize, root: &Path) -> Result<(), CohortError> {
-    if files > MAX_FILES {
-        return Err(CohortError::TooManyFiles { path: root.to_owned(), limit: MAX_FILES });
+fn check_count(files: usize, most: usize, root: &Path) -> Result<(), CohortError> {
+    if files > most {
+        return Err(CohortError::TooManyFiles { path: root.to_owned(), limit: most });
     }
     Ok(())
 }
@@ -124,13 +125,13 @@ pub(crate) fn list(root: &Path, labels: &Path) -> Result<Listing, CohortError> {
         let name = root.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         found.add_archive(&name, root, "");
     } else {
-        walk(root, labels, &mut found)?;
+        walk(root, labels, MAX_FILES, &mut found)?;
         for (id, path) in std::mem::take(&mut found.archives) {
             found.add_archive(&id, &path, &format!("{id}/"));
-            check_count(found.images.len(), root)?;
+            check_count(found.images.len(), MAX_FILES, root)?;
         }
     }
-    check_count(found.images.len(), root)?;
+    check_count(found.images.len(), MAX_FILES, root)?;
     note_dicomdirs(&mut found);
     let sources = found.images.into_iter().map(|(id, place)| ImageSource { id, place }).collect();
     Ok(Listing { sources, rejects: found.rejects, warnings: found.warnings })
@@ -171,13 +172,19 @@ struct Held {
 }
 
 /// Walks through the folder `root`, level by level: exports have a folder for each study and series.
-fn walk(root: &Path, labels: &Path, found: &mut Found) -> Result<(), CohortError> {
+///
+/// # Errors
+/// [`CohortError::Folder`] if `root` cannot be listed, [`CohortError::TooManyFiles`] beyond `most` files.
+fn walk(root: &Path, labels: &Path, most: usize, found: &mut Found) -> Result<(), CohortError> {
     let labels = fs::canonicalize(labels).ok();
+    let count = AtomicUsize::new(0);
     let mut linked_folders = 0;
     let mut files = Vec::new();
     let mut level = vec![Folder { path: root.to_owned(), prefix: String::new(), depth: 0 }];
     while !level.is_empty() {
-        let held: Vec<io::Result<Held>> = level.par_iter().map(|folder| look_into(folder, labels.as_deref())).collect();
+        let look = |folder| look_into(folder, labels.as_deref(), most, &count);
+        let held: Vec<io::Result<Held>> = level.par_iter().map(look).collect();
+        check_count(count.load(Ordering::Relaxed), most, root)?;
         let mut below = Vec::new();
         for (Folder { path, prefix, depth }, held) in level.into_iter().zip(held) {
             match held {
@@ -192,7 +199,6 @@ fn walk(root: &Path, labels: &Path, found: &mut Found) -> Result<(), CohortError
                     found.refuse(prefix, format!("the folder cannot be listed ({e}); check that you have access"))
                 }
             }
-            check_count(files.len(), root)?;
         }
         level = below;
     }
@@ -203,13 +209,17 @@ fn walk(root: &Path, labels: &Path, found: &mut Found) -> Result<(), CohortError
     Ok(())
 }
 
-/// Sorts what lies in a folder; `table` is the labels table, which is left out.
+/// Sorts what lies in a folder; `table` is the labels table, which is left out. `count` is of the files in all folders;
+/// beyond `most` the rest is not looked at.
 ///
 /// # Errors
 /// If the folder cannot be listed.
-fn look_into(folder: &Folder, table: Option<&Path>) -> io::Result<Held> {
+fn look_into(folder: &Folder, table: Option<&Path>, most: usize, count: &AtomicUsize) -> io::Result<Held> {
     let mut held = Held::default();
     for entry in fs::read_dir(&folder.path)? {
+        if count.load(Ordering::Relaxed) > most {
+            break;
+        }
         let entry = entry?;
         let file_name = entry.file_name();
         let name = file_name.to_string_lossy();
@@ -237,6 +247,7 @@ fn look_into(folder: &Folder, table: Option<&Path>) -> io::Result<Held> {
                 let may_be = is_link || table.and_then(Path::file_name) == Some(file_name.as_os_str());
                 let is_table = may_be && table.is_some() && fs::canonicalize(entry.path()).ok().as_deref() == table;
                 if !is_table {
+                    count.fetch_add(1, Ordering::Relaxed);
                     held.files.push((id, entry.path()));
                 }
             }
@@ -291,5 +302,61 @@ fn note_dicomdirs(found: &mut Found) {
                 missing.len()
             ));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder of two folders of `files` files each, one of them with a folder below, and what must not be followed.
+    fn tree(files: usize) -> tempfile::TempDir {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        for folder in ["a", "b", "b/c"] {
+            fs::create_dir(root.path().join(folder)).expect("a folder");
+            for i in 0..files {
+                fs::write(root.path().join(folder).join(format!("{i}.png")), "x").expect("a file");
+            }
+        }
+        fs::write(root.path().join(".hidden"), "x").expect("a file");
+        root
+    }
+
+    #[test]
+    fn all_levels_are_walked_and_links_to_folders_are_not() {
+        let root = tree(3);
+        let mut deep = root.path().to_owned();
+        for _ in 0..=MAX_DEPTH {
+            deep.push("d");
+            fs::create_dir(&deep).expect("a folder");
+        }
+        fs::write(deep.join("lost.png"), "x").expect("a file");
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(root.path().join("a"), root.path().join("link")).expect("a link");
+            std::os::unix::fs::symlink(root.path().join("a/1.png"), root.path().join("l.png")).expect("a link");
+        }
+        let listing = list(root.path(), Path::new("")).expect("a folder");
+        let ids: Vec<&str> = listing.sources.iter().map(ImageSource::id).filter(|id| *id != "l.png").collect();
+        let expected = ["a/0.png", "a/1.png", "a/2.png", "b/0.png", "b/1.png", "b/2.png"];
+        assert_eq!(ids, [&expected[..], &["b/c/0.png", "b/c/1.png", "b/c/2.png"]].concat());
+        let reasons: Vec<&str> = listing.rejects.iter().map(|r| r.reason.as_str()).collect();
+        assert_eq!(reasons, ["the folder lies more than 32 levels deep"]);
+        if cfg!(unix) {
+            assert_eq!(listing.sources.len(), 10, "a link to a file is a file");
+            assert_eq!(listing.warnings, ["1 links to folders were not followed"]);
+        }
+    }
+
+    #[test]
+    fn too_many_files_stop_the_walk() {
+        let root = tree(10);
+        let walked = |most: usize| walk(root.path(), Path::new(""), most, &mut Found::default());
+        assert!(walked(30).is_ok());
+        assert!(matches!(walked(29), Err(CohortError::TooManyFiles { limit: 29, .. })));
+        // The rest is not looked at.
+        let count = AtomicUsize::new(0);
+        let folder = Folder { path: root.path().join("a"), prefix: String::new(), depth: 0 };
+        assert_eq!(look_into(&folder, None, 4, &count).expect("a folder").files.len(), 5);
     }
 }

@@ -23,7 +23,7 @@ pub(crate) use folder::{Listing, list, list_any};
 use self::archive::Archive;
 use crate::image::{self, DicomFacts, ImageError, dicom};
 
-/// Most images that a folder may hold, members of archives included.
+/// Most files that a folder may hold, and most images with the members of archives.
 pub const MAX_FILES: usize = 2_000_000;
 /// Deepest folder below the image folder or in an archive that is entered.
 pub const MAX_DEPTH: usize = 32;

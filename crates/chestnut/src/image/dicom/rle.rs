@@ -1,7 +1,8 @@
 //! DICOM RLE Lossless (PS3.5, annex G): PackBits, one segment per byte of a sample, most significant first.
 //!
 //! Written here because the library's decoder panics on nearly every damaged stream. Every read and
-//! write is bounds-checked; nothing larger than the image is allocated. A run or a literal is written at once.
+//! write is bounds-checked; nothing larger than the image is allocated, a byte per sample and segment. A run or a literal is
+//! written at once.
 
 const HEADER_BYTES: usize = 64;
 /// Most bytes after the last of a segment.
@@ -49,7 +50,7 @@ fn unpack(packed: &[u8], plane: &mut [u8]) -> Result<(), &'static str> {
         match control {
             0..=127 => {
                 let length = control + 1;
-                let source = packed.get(at..).ok_or(SHORT)?;
+                let source = &packed[at..];
                 if source.len() < length {
                     return Err(SHORT);
                 }
@@ -140,6 +141,28 @@ mod tests {
         bytes
     }
 
+    /// Two segments of `pixels` bytes each, as annex G.3 describes the decoder; `None` for damage.
+    fn plain(stream: &[u8], pixels: usize) -> Option<Vec<u16>> {
+        let start = |i: usize| u32::from_le_bytes(stream[4 * i..4 * i + 4].try_into().expect("four bytes")) as usize;
+        let segment = |packed: &[u8]| {
+            let (mut at, mut out) = (0, Vec::new());
+            while out.len() < pixels {
+                let control = usize::from(*packed.get(at)?);
+                at += 1;
+                if control < 128 {
+                    out.extend_from_slice(packed.get(at..at + control + 1)?);
+                    at += control + 1;
+                } else if control > 128 {
+                    out.extend(std::iter::repeat_n(*packed.get(at)?, 257 - control));
+                    at += 1;
+                }
+            }
+            (out.len() == pixels && packed.len() - at <= MAX_PADDING).then_some(out)
+        };
+        let (high, low) = (segment(&stream[start(1)..start(2)])?, segment(&stream[start(2)..])?);
+        Some(high.iter().zip(low).map(|(&high, low)| u16::from_be_bytes([high, low])).collect())
+    }
+
     #[test]
     fn runs_literals_and_noops() {
         // High bytes: four times 1. Low bytes: 7, no operation, three times 9. One byte of padding.
@@ -177,6 +200,18 @@ mod tests {
         assert!(decode(&good, 3, 2).is_err(), "too long");
         for length in 0..good.len() {
             assert!(decode(&good[..length], 4, 2).is_err(), "cut to {length}");
+        }
+        // Long enough for whole blocks.
+        let row: Vec<u8> = (0..400).map(|i| if i % 30 < 12 { 7 } else { i as u8 }).collect();
+        let packed = encode(&row, 200, 2);
+        assert!(decode(&packed, 200, 2).is_ok());
+        for at in HEADER_BYTES..packed.len() {
+            for flip in [0x01, 0x08, 0x80, 0xFF] {
+                let mut bytes = packed.clone();
+                bytes[at] ^= flip;
+                // Byte by byte, as the standard says it.
+                assert_eq!(decode(&bytes, 200, 2).ok(), plain(&bytes, 200), "byte {at}, {flip}");
+            }
         }
         for at in 0..good.len() {
             for flip in [0x01, 0x80, 0xFF] {
