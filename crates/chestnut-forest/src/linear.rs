@@ -103,7 +103,8 @@ impl LinearProbe {
             .map(|k| -> Result<(Vec<f64>, f64), LinearError> {
                 let rows = known(labels, k);
                 let mut at = design.start(&rows).ok_or(LinearError::OneClass { output: k })?;
-                let solved = design.minimise(&rows, lambdas[k], FIT_TOLERANCE, &mut at);
+                let bound = design.bound(lambdas[k]);
+                let solved = design.minimise(&rows, lambdas[k], bound.as_ref(), FIT_TOLERANCE, &mut at);
                 solved.map_err(|steps| LinearError::NotConverged { output: k, steps })?;
                 Ok(design.unstandardised(&at))
             })
@@ -251,30 +252,32 @@ fn score_fold(
     let (train, test) = (features.select(&fold.train), features.select(&fold.test));
     let train_labels = labels.select(&fold.train);
     let design = Design::new(&train);
-    let by_label = (0..labels.outputs())
-        .into_par_iter()
-        .map(|k| -> Result<Vec<Option<f64>>, LinearError> {
+    // Of each label that has both classes its number, its rows and where it stands.
+    let mut fits: Vec<_> = (0..labels.outputs())
+        .filter_map(|k| {
             let rows = known(&train_labels, k);
-            let Some(mut at) = design.start(&rows) else { return Ok(vec![None; lambdas.len()]) };
-            let truth = labels.single(k);
-            let mut aucs = Vec::with_capacity(lambdas.len());
-            for &lambda in lambdas {
-                let solved = design.minimise(&rows, lambda, PATH_TOLERANCE, &mut at);
-                solved.map_err(|steps| LinearError::NotConverged { output: k, steps })?;
-                let (weights, intercept) = design.unstandardised(&at);
-                let probe = LinearProbe {
-                    width: test.width(),
-                    outputs: 1,
-                    lambdas: vec![lambda],
-                    weights,
-                    intercepts: vec![intercept],
-                };
-                aucs.push(label_aucs(&probe.predict(&test)?, &truth, &fold.test)[0]);
-            }
-            Ok(aucs)
+            design.start(&rows).map(|at| (k, rows, at))
         })
-        .collect::<Result<Vec<Vec<Option<f64>>>, LinearError>>()?;
-    Ok((0..lambdas.len()).map(|i| by_label.iter().map(|aucs| aucs[i]).collect()).collect())
+        .collect();
+    let mut scores = vec![vec![None; labels.outputs()]; lambdas.len()];
+    for (scores, &lambda) in scores.iter_mut().zip(lambdas) {
+        let bound = design.bound(lambda);
+        let aucs = fits
+            .par_iter_mut()
+            .map(|(k, rows, at)| -> Result<Option<f64>, LinearError> {
+                let solved = design.minimise(rows, lambda, bound.as_ref(), PATH_TOLERANCE, at);
+                solved.map_err(|steps| LinearError::NotConverged { output: *k, steps })?;
+                let (weights, intercept) = design.unstandardised(at);
+                let (lambdas, intercepts) = (vec![lambda], vec![intercept]);
+                let probe = LinearProbe { width: test.width(), outputs: 1, lambdas, weights, intercepts };
+                Ok(label_aucs(&probe.predict(&test)?, &labels.single(*k), &fold.test)[0])
+            })
+            .collect::<Result<Vec<Option<f64>>, LinearError>>()?;
+        for ((k, ..), auc) in fits.iter().zip(aucs) {
+            scores[*k] = auc;
+        }
+    }
+    Ok(scores)
 }
 
 /// Rows in which label `k` is known, and its value as 0 or 1.

@@ -1,4 +1,5 @@
-//! The solver of the linear probe: L-BFGS with the exact gradient in f64, in the smaller of two spaces.
+//! The solver of the linear probe: L-BFGS with the exact gradient in f64, in the smaller of two spaces, measured by a
+//! bound on the curvature.
 //!
 //! With at least as many rows as features the coordinates are the standardised features. With fewer, the solution lies
 //! in the span of the rows (representer theorem), so the Gram matrix X X' = L L' is factorised once (Cholesky with
@@ -6,6 +7,9 @@
 //! work per step, for all labels and all lambdas. Sums run in a fixed order: same bits for any number of threads.
 //! L-BFGS: Liu and Nocedal 1989; backtracking suffices because the objective is strongly convex.
 
+mod bound;
+
+use self::bound::{Bound, Squares};
 use crate::table::Features;
 use chestnut_stats::logistic::{cross_entropy, expit};
 use rayon::prelude::*;
@@ -13,7 +17,7 @@ use std::collections::VecDeque;
 
 /// Pairs of steps that L-BFGS remembers.
 const MEMORY: usize = 10;
-/// Steps before the solver gives up; wide tables and weak regularisation need about 200.
+/// Steps before the solver gives up; weak regularisation needs about 30, without a bound about 200.
 const MAX_STEPS: usize = 5_000;
 /// Halvings of one step.
 const MAX_HALVINGS: usize = 60;
@@ -30,6 +34,8 @@ pub(crate) struct Design {
     /// `[row][coordinate]`.
     coordinates: Vec<f64>,
     rank: usize,
+    /// `None` if there are too many coordinates for it.
+    squares: Option<Squares>,
     /// With fewer rows than features: the rows that were pivots, and the standardised features `[row][kept]`.
     row_space: Option<(Vec<usize>, Vec<f64>)>,
 }
@@ -58,11 +64,18 @@ impl Design {
         }
         if rows >= kept.len() {
             let rank = kept.len();
-            return Self { rows, width, kept, coordinates: standard, rank, row_space: None };
+            let squares = Squares::of(&standard, rows, rank);
+            return Self { rows, width, kept, coordinates: standard, rank, squares, row_space: None };
         }
         let (coordinates, pivots) = pivoted_cholesky(&standard, rows, kept.len());
         let rank = pivots.len();
-        Self { rows, width, kept, coordinates, rank, row_space: Some((pivots, standard)) }
+        let squares = Squares::of(&coordinates, rows, rank);
+        Self { rows, width, kept, coordinates, rank, squares, row_space: Some((pivots, standard)) }
+    }
+
+    /// What [`Self::minimise`] measures steps by, for all labels; `None` where there is no bound.
+    pub(crate) fn bound(&self, lambda: f64) -> Option<Bound> {
+        self.squares.as_ref()?.bound(lambda)
     }
 
     fn row(&self, r: usize) -> &[f64] {
@@ -101,11 +114,13 @@ impl Design {
 
     /// Moves `at` to the minimum; `Err` with the number of steps if it cannot be reached.
     ///
-    /// Done when the gradient's norm is `tolerance` times that of the model without features, or 1e-12 per row.
+    /// `bound` is that of `lambda`; without it steps are measured in the coordinates. Done when the gradient's norm is
+    /// `tolerance` times that of the model without features, or 1e-12 per row.
     pub(crate) fn minimise(
         &self,
         rows: &[(usize, f64)],
         lambda: f64,
+        bound: Option<&Bound>,
         tolerance: f64,
         at: &mut Vec<f64>,
     ) -> Result<usize, usize> {
@@ -118,13 +133,23 @@ impl Design {
         let mut value = self.evaluate(rows, lambda, at, &mut gradient);
         // The objective curves at most by lambda plus a quarter of the largest squared row, times the rows: a first guess.
         let largest = rows.iter().map(|&(r, _)| dot(self.row(r), self.row(r))).fold(0.0, f64::max) + 1.0;
-        let mut memory: VecDeque<(Vec<f64>, Vec<f64>, f64)> = VecDeque::with_capacity(MEMORY);
+        // The step that would undo this gradient, in the measure of the bound.
+        let measured = |gradient: &[f64]| -> Vec<f64> {
+            let mut step = gradient.to_vec();
+            match bound {
+                Some(bound) => bound.solve(&mut step),
+                None => step.iter_mut().for_each(|s| *s /= lambda + 0.25 * largest),
+            }
+            step
+        };
+        let mut along = measured(&gradient);
+        let mut memory: VecDeque<Step> = VecDeque::with_capacity(MEMORY);
         let (mut next, mut next_gradient) = (vec![0.0; size], vec![0.0; size]);
         for step in 0..MAX_STEPS {
             if norm(&gradient) <= goal {
                 return Ok(step);
             }
-            let direction = direction(&gradient, &memory, 1.0 / (lambda + 0.25 * largest));
+            let direction = direction(&gradient, &along, &memory);
             let slope = dot(&gradient, &direction);
             if slope >= 0.0 || !slope.is_finite() {
                 return Err(step);
@@ -143,18 +168,20 @@ impl Design {
             let moved: Vec<f64> = next.iter().zip(at.iter()).map(|(n, a)| n - a).collect();
             let turned: Vec<f64> = next_gradient.iter().zip(&gradient).map(|(n, g)| n - g).collect();
             let curvature = dot(&moved, &turned);
+            let next_along = measured(&next_gradient);
             if curvature > 0.0 {
                 if memory.len() == MEMORY {
                     memory.pop_front();
                 }
-                memory.push_back((moved, turned, curvature));
+                let measured = next_along.iter().zip(&along).map(|(n, a)| n - a).collect();
+                memory.push_back(Step { moved, turned, measured, curvature });
             } else {
                 // Rounding only; start again from the steepest descent.
                 memory.clear();
             }
             std::mem::swap(at, &mut next);
             std::mem::swap(&mut gradient, &mut next_gradient);
-            value = next_value;
+            (along, value) = (next_along, next_value);
         }
         Err(MAX_STEPS)
     }
@@ -192,22 +219,40 @@ impl Design {
     }
 }
 
+/// A step that L-BFGS remembers.
+struct Step {
+    moved: Vec<f64>,
+    /// What became of the gradient.
+    turned: Vec<f64>,
+    /// The same in the measure of the bound.
+    measured: Vec<f64>,
+    /// Product of the first two, above 0.
+    curvature: f64,
+}
+
 /// The quasi-Newton direction: minus the inverse Hessian, as remembered, times the gradient (two-loop recursion).
-fn direction(gradient: &[f64], memory: &VecDeque<(Vec<f64>, Vec<f64>, f64)>, first_scale: f64) -> Vec<f64> {
-    let mut q: Vec<f64> = gradient.iter().map(|g| -g).collect();
+///
+/// `along` is the gradient in the measure of the bound. What is taken off the one is taken off the other, so that nothing
+/// but gradients has to be measured.
+fn direction(gradient: &[f64], along: &[f64], memory: &VecDeque<Step>) -> Vec<f64> {
+    let mut rest = gradient.to_vec();
+    let mut direction: Vec<f64> = along.iter().map(|a| -a).collect();
     let mut shares = Vec::with_capacity(memory.len());
-    for (moved, turned, curvature) in memory.iter().rev() {
-        let share = dot(moved, &q) / curvature;
-        q.iter_mut().zip(turned).for_each(|(q, t)| *q -= share * t);
+    for Step { moved, turned, measured, curvature } in memory.iter().rev() {
+        let share = dot(moved, &rest) / curvature;
+        rest.iter_mut().zip(turned).for_each(|(r, t)| *r -= share * t);
+        direction.iter_mut().zip(measured).for_each(|(d, m)| *d += share * m);
         shares.push(share);
     }
-    let scale = memory.back().map_or(first_scale, |(_, turned, curvature)| curvature / dot(turned, turned));
-    q.iter_mut().for_each(|q| *q *= scale);
-    for ((moved, turned, curvature), share) in memory.iter().zip(shares.into_iter().rev()) {
-        let rest = share - dot(turned, &q) / curvature;
-        q.iter_mut().zip(moved).for_each(|(q, m)| *q += rest * m);
+    if let Some(Step { turned, measured, curvature, .. }) = memory.back() {
+        let scale = curvature / dot(turned, measured);
+        direction.iter_mut().for_each(|d| *d *= scale);
     }
-    q
+    for (Step { moved, turned, curvature, .. }, share) in memory.iter().zip(shares.into_iter().rev()) {
+        let rest = share + dot(turned, &direction) / curvature;
+        direction.iter_mut().zip(moved).for_each(|(d, m)| *d -= rest * m);
+    }
+    direction
 }
 
 /// L `[row][rank]` with L L' = X X' for X `[rows][width]`, and the pivot of each column; L is triangular on the pivots.
