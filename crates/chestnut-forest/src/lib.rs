@@ -21,7 +21,7 @@
 //! | a piece, [`score_growth`] | S + G + 24 R + 4 R W; 16 trees; votes and scores |
 //! | its votes, for D combinations of depth and split | 8 L (D + 1) + 64 for each judged row |
 //! | its scores | 40 + 16 L for each setting |
-//! | [`LinearProbe::fit`], for M = min(R, W) + 1 | 8 R W, and 20 R R if R < W; P (48 R + 240 M); 48 W + 32 W L; up to M = 3,000 also 8 (P + 1) M M + 8,192 M |
+//! | [`LinearProbe::fit`], for M = min(R, W) + 1 | 8 R W, and 20 R R if R < W; P (48 R + 320 M); 48 W + 32 W L; up to M = 2,000 also 8 (P + 1) M M + 8,192 M |
 //! | [`Neighbours::predict`] | P 16 R |
 //! | any prediction | 8 L for each row |
 

@@ -85,8 +85,8 @@ pub struct LinearProbe {
 impl LinearProbe {
     /// Fits one regression per label; `lambdas` holds one value per label.
     ///
-    /// Memory: a copy of the feature table as f64 and, with fewer rows than features, three tables of rows by rows; in
-    /// numbers at the head of the crate.
+    /// Memory: a copy of the feature table as f64; with fewer rows than features three tables of rows by rows; up to 2,000
+    /// of rows or features a table of these by these, and one per thread; in numbers at the head of the crate.
     ///
     /// # Errors
     /// [`LinearError`] for tables that do not match, a label with one class, or an impossible lambda.
@@ -252,20 +252,17 @@ fn score_fold(
     let (train, test) = (features.select(&fold.train), features.select(&fold.test));
     let train_labels = labels.select(&fold.train);
     let design = Design::new(&train);
-    // Of each label that has both classes its number, its rows and where it stands.
-    let mut fits: Vec<_> = (0..labels.outputs())
-        .filter_map(|k| {
-            let rows = known(&train_labels, k);
-            design.start(&rows).map(|at| (k, rows, at))
-        })
-        .collect();
+    // Each label that has both classes, and where it stands.
+    let starts = (0..labels.outputs()).map(|k| (k, design.start(&known(&train_labels, k))));
+    let mut fits: Vec<(usize, Vec<f64>)> = starts.filter_map(|(k, at)| at.map(|at| (k, at))).collect();
     let mut scores = vec![vec![None; labels.outputs()]; lambdas.len()];
     for (scores, &lambda) in scores.iter_mut().zip(lambdas) {
         let bound = design.bound(lambda);
         let aucs = fits
             .par_iter_mut()
-            .map(|(k, rows, at)| -> Result<Option<f64>, LinearError> {
-                let solved = design.minimise(rows, lambda, bound.as_ref(), PATH_TOLERANCE, at);
+            .map(|(k, at)| -> Result<Option<f64>, LinearError> {
+                let rows = known(&train_labels, *k);
+                let solved = design.minimise(&rows, lambda, bound.as_ref(), PATH_TOLERANCE, at);
                 solved.map_err(|steps| LinearError::NotConverged { output: *k, steps })?;
                 let (weights, intercept) = design.unstandardised(at);
                 let (lambdas, intercepts) = (vec![lambda], vec![intercept]);
@@ -273,7 +270,7 @@ fn score_fold(
                 Ok(label_aucs(&probe.predict(&test)?, &labels.single(*k), &fold.test)[0])
             })
             .collect::<Result<Vec<Option<f64>>, LinearError>>()?;
-        for ((k, ..), auc) in fits.iter().zip(aucs) {
+        for ((k, _), auc) in fits.iter().zip(aucs) {
             scores[*k] = auc;
         }
     }

@@ -161,10 +161,10 @@ fn piece(rows: usize, width: usize, judged: usize, grid: &Grid, growth: &Params)
 
 fn linear(case: &Case) -> usize {
     let (rows, width) = (case.rows, case.width);
-    let (threads, rank) = (rayon::current_num_threads(), rows.min(width) + 1);
+    let (threads, size) = (rayon::current_num_threads(), rows.min(width) + 1);
     let pairs = if rows < width { 20 * rows * rows } else { 0 };
-    let bound = if rank <= 3_000 { 8 * (threads + 1) * rank * rank + 8_192 * rank } else { 0 };
-    8 * rows * width + pairs + bound + threads * (48 * rows + 240 * rank) + (48 + 32 * 2) * width
+    let bound = if size <= 2_000 { 8 * (threads + 1) * size * size + 8_192 * size } else { 0 };
+    8 * rows * width + pairs + bound + threads * (48 * rows + 320 * size) + (48 + 32 * 2) * width
 }
 
 #[test]

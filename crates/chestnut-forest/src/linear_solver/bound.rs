@@ -1,15 +1,15 @@
-//! A bound on the curvature of the linear probe's objective, by which L-BFGS measures its first steps.
+//! A bound on the curvature of the linear probe's objective, by which L-BFGS measures gradients.
 //!
-//! For coordinates Z with a column of ones, Z'Z / 4 + lambda I is at least the Hessian wherever one looks (Böhning and
-//! Lindsay 1988), and it is the same for all labels. Steps in its measure need no more than a few dozen evaluations
-//! where steps in the coordinates' own took hundreds; a factor for each lambda is what they cost.
+//! For coordinates Z with a column of ones, Z'Z / 4 + lambda I (without the intercept's) is at least the Hessian wherever one
+//! looks (Böhning and Lindsay 1988), and it is the same for all labels. Steps in its measure are usually some dozen where
+//! there were a hundred in the coordinates' own; Z'Z, and a factor for each lambda, is what they cost.
 
 use super::dot;
 use rayon::prelude::*;
 
-/// Most coordinates, the intercept among them, for which the bound is worth its memory: 72 MB for it and as much for each
-/// lambda at hand.
-const MOST: usize = 3_000;
+/// Most coordinates, the intercept among them, for which the bound is worth its time, which grows with their third power,
+/// and its memory: 32 MB, and as much for each lambda at hand.
+const MOST: usize = 2_000;
 /// Rows that are turned into columns at a time.
 const PORTION: usize = 1_024;
 
@@ -27,17 +27,17 @@ pub(crate) struct Bound {
 }
 
 impl Squares {
-    /// Of coordinates `[row][coordinate]`, `rank` to a row; `None` if they are too many.
+    /// Of coordinates `[row][coordinate]`, `rank` to a row; `None` if there are none or too many.
     pub(super) fn of(coordinates: &[f64], rows: usize, rank: usize) -> Option<Self> {
         let size = rank + 1;
-        if size > MOST {
+        if rank == 0 || size > MOST {
             return None;
         }
         let mut table = vec![0.0; size * size];
         let mut columns = vec![1.0; size * rows.min(PORTION)];
-        for portion in coordinates.chunks(rank.max(1) * PORTION) {
+        for portion in coordinates.chunks(rank * PORTION) {
             // Column by column, so that sums of products run along memory.
-            let rows = portion.len() / rank.max(1);
+            let rows = portion.len() / rank;
             columns[..rank * rows].par_chunks_mut(rows).enumerate().for_each(|(c, column)| {
                 column.iter_mut().enumerate().for_each(|(r, value)| *value = portion[r * rank + c]);
             });
@@ -73,8 +73,9 @@ impl Squares {
 }
 
 impl Bound {
-    /// Turns a vector into the one that the bound makes it of.
-    pub(super) fn solve(&self, x: &mut [f64]) {
+    /// The vector that the bound turns into this one.
+    pub(super) fn solved(&self, image: &[f64]) -> Vec<f64> {
+        let mut x = image.to_vec();
         for i in 0..self.size {
             let line = &self.factor[i * self.size..][..=i];
             x[i] = (x[i] - dot(&line[..i], &x[..i])) / line[i];
@@ -85,6 +86,7 @@ impl Bound {
             tail[0] /= line[i];
             head.iter_mut().zip(line).for_each(|(x, l)| *x -= tail[0] * l);
         }
+        x
     }
 }
 
@@ -108,10 +110,9 @@ mod tests {
                 let share = dot(&row, &x) / 4.0;
                 image.iter_mut().zip(&row).for_each(|(i, z)| *i += share * z);
             }
-            bound.solve(&mut image);
-            assert!(image.iter().zip(&x).all(|(a, b)| (a - b).abs() < 1e-9), "{rows} x {rank}");
+            assert!(bound.solved(&image).iter().zip(&x).all(|(a, b)| (a - b).abs() < 1e-9), "{rows} x {rank}");
         }
-        assert!(Squares::of(&vec![0.0; MOST], 1, MOST).is_none());
+        assert!(Squares::of(&vec![0.0; MOST], 1, MOST).is_none() && Squares::of(&[], 3, 0).is_none());
         // Nothing but zeros and no penalty: no pivot is positive.
         assert!(Squares::of(&[0.0; 4], 2, 2).expect("few").bound(0.0).is_none());
     }
