@@ -132,7 +132,9 @@ fn degenerate_aucs_get_newcombes_interval() {
     assert_eq!(cases.len(), 5);
     for case in cases {
         let case = numbers(case);
-        let one = DeLong { auc: case[0], variance: 0.0, positives: case[1] as usize, negatives: case[2] as usize };
+        let (positives, negatives) = (case[1] as usize, case[2] as usize);
+        let (positive_clusters, negative_clusters) = (positives, negatives);
+        let one = DeLong { auc: case[0], variance: 0.0, positives, negatives, positive_clusters, negative_clusters };
         let interval = one.interval(0.95).unwrap();
         assert_eq!(interval.method, IntervalMethod::Newcombe);
         // The reference is a polynomial's roots, good to about 1e-12; a double root at the end is not.

@@ -16,7 +16,7 @@ pub use approaches::Approach;
 pub use published::{FOLDER as PUBLISHED_FOLDER, PublishedTable, as_published};
 
 pub(crate) use approaches::{Rows, patient_folds};
-pub(crate) use checks::{not_taught_here, untrained};
+pub(crate) use checks::{not_named_as_rows, not_taught_here, untrained};
 
 use approaches::{FOLDS, Material};
 use beyond::beyond;
@@ -156,6 +156,13 @@ pub fn compare(
     if options.concat && networks.len() < 2 {
         notes.insert("nothing was concatenated (--concat): there is one network only".to_owned());
     }
+    if options.tuned.is_some() && options.learning_draws > 0 {
+        notes.insert(
+            "the learning curve (--learning-curve) uses the settings that tune chose with all training patients (--tuned): \
+             with few patients one could not have chosen them, so its left end may be too high"
+                .to_owned(),
+        );
+    }
     notes.extend(embedding_notes(study, networks));
     let approaches = possible(networks, tables, cohort, options, &mut notes);
     if approaches.is_empty() {
@@ -185,7 +192,7 @@ pub fn compare(
         let deep = deep::load(study, networks, &depths, cohort, three, (&names, &labels))?;
         let plain = Material::new(networks, tables, &items, &labels, source.as_ref(), settings, options);
         let material = Material { deep: &deep, ..plain };
-        let truth = truth(&labels, &rows.predict);
+        let (truth, patients) = (truth(&labels, &rows.predict), cohort.patients_of(&rows.predict));
         let why = Reasons {
             unknown: source.as_ref().map_or_else(Vec::new, SourceMap::unknown),
             learnable: untrained(&labels, &development),
@@ -198,7 +205,7 @@ pub fn compare(
         let scores: Vec<MethodScore> = results
             .iter()
             .flat_map(|r| r.test.iter().map(|m| (m, reasons(&r.approach))))
-            .map(|(m, why)| score_method(&m.approach, &m.source, &names, &m.probabilities, &truth, why))
+            .map(|(m, why)| score_method(&m.approach, &m.source, &names, &m.probabilities, &truth, &patients, why))
             .collect();
         for score in &scores {
             all.entry((score.approach.clone(), score.source.clone())).or_insert_with(Vec::new).push(score.clone());

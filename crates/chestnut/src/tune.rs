@@ -10,7 +10,7 @@ mod merge;
 use crate::cohort::split::Item;
 use crate::cohort::{Cohort, split};
 use crate::compare::concat::{CONCATENATED, concatenated};
-use crate::compare::{common, folds_of, label_table, not_taught_here, plan};
+use crate::compare::{common, folds_of, label_table, not_named_as_rows, not_taught_here, plan};
 use crate::embed::{EmbeddingTable, Network};
 use crate::error::{Error, Result};
 use crate::report::grid_figure::{GridPoint, grid_plot};
@@ -80,6 +80,7 @@ pub fn tune(
 ) -> Result<Vec<Tuned>> {
     let start = Instant::now();
     let (cohort, tables) = &common(study, cohort, networks)?;
+    not_named_as_rows(networks)?;
     not_taught_here(networks, cohort)?;
     let train = training_rows(study, cohort)?;
     let (names, labels) = label_table(cohort, &train)?;

@@ -357,6 +357,14 @@ impl Cohort {
         patients.len()
     }
 
+    /// The patient of each of these images.
+    ///
+    /// # Panics
+    /// If there is no image of such a number.
+    pub(crate) fn patients_of(&self, rows: &[usize]) -> Vec<&str> {
+        rows.iter().map(|&row| self.images[row].patient.as_str()).collect()
+    }
+
     /// Positives, negatives and unknowns of a label, in images.
     ///
     /// # Panics

@@ -40,7 +40,7 @@ impl Approach {
     pub fn name(&self) -> String {
         match self {
             Self::Baseline => "Baseline".to_owned(),
-            Self::Stacking => "Stacking".to_owned(),
+            Self::Stacking => stacking::STACKING.to_owned(),
             Self::Embeddings(learner) => format!("Embeddings + {}", learner.short()),
             Self::FineTuned(_) => fine_tune::APPROACH.to_owned(),
             Self::DeepTuned(depth) => deep::approach_name(*depth).to_owned(),
@@ -265,12 +265,12 @@ impl Material<'_> {
         let (learn, judge) = (raw(development), raw(predict));
         let kinds = [
             (stacking::RAW_OUTPUTS, outputs, learn.clone(), judge.clone()),
-            ("Mapped outputs", self.labels.outputs(), mapped(&learn), mapped(&judge)),
+            (stacking::MAPPED_OUTPUTS, self.labels.outputs(), mapped(&learn), mapped(&judge)),
         ];
         let fit = |(name, n, learn, judge): (&str, usize, Vec<Vec<f64>>, Vec<Vec<f64>>)| {
             let (x, y) = (stacking::side_by_side(&learn, n), stacking::side_by_side(&judge, n));
             let probabilities = stacking::stack(x, &labels, y, learn.len() * n, &params)?;
-            Ok(Predictions { approach: "Stacking".to_owned(), source: name.to_owned(), probabilities })
+            Ok(Predictions { approach: stacking::STACKING.to_owned(), source: name.to_owned(), probabilities })
         };
         kinds.into_iter().map(fit).collect()
     }
@@ -340,6 +340,6 @@ impl Material<'_> {
             (stacking::side_by_side(&take(out_of_fold), outputs), stacking::side_by_side(&take(test), outputs));
         let labels = self.labels.select(&rows.development());
         let probabilities = stacking::stack(learn, &labels, judge, networks * outputs, &params)?;
-        Ok(Some(Predictions { approach: approach.to_owned(), source: "Stacking".to_owned(), probabilities }))
+        Ok(Some(Predictions { approach: approach.to_owned(), source: stacking::STACKING.to_owned(), probabilities }))
     }
 }

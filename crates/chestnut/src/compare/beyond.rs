@@ -117,6 +117,7 @@ fn curve(
     let patient = |r: usize| material.items[r].patient;
     let everyone: BTreeSet<&str> = development.iter().map(|&r| patient(r)).collect();
     let test_truth = truth(material.labels, &rows.predict);
+    let who: Vec<&str> = rows.predict.iter().map(|&r| patient(r)).collect();
     let mut sizes: Vec<(usize, usize, Vec<MethodScore>)> = Vec::new();
     for (size, share) in SHARES.into_iter().enumerate() {
         let wanted = ((everyone.len() as f64 * share).round() as usize).clamp(2.min(everyone.len()), everyone.len());
@@ -131,7 +132,6 @@ fn curve(
                 |part: &[usize]| part.iter().copied().filter(|&r| chosen.contains(patient(r))).collect::<Vec<_>>();
             let some =
                 Rows { train: keep(&rows.train), validation: keep(&rows.validation), predict: rows.predict.clone() };
-            images = some.train.len() + some.validation.len();
             if some.train.is_empty() {
                 continue;
             }
@@ -146,9 +146,12 @@ fn curve(
             let found = material.run(&fitted.approach, &some)?;
             let Some(method) = found.get(at) else { continue };
             let probabilities = &method.probabilities;
-            scores.push(score_method(&method.approach, &method.source, names, probabilities, &test_truth, &why));
+            scores.push(score_method(&method.approach, &method.source, names, probabilities, &test_truth, &who, &why));
+            images += some.train.len() + some.validation.len();
         }
         if !scores.is_empty() {
+            // Each draw has other patients, who have more images or fewer.
+            images = (images + scores.len() / 2) / scores.len();
             sizes.push((wanted, images, scores));
         }
     }

@@ -7,6 +7,8 @@ use crate::embed::{EmbeddingTable, Network};
 use crate::error::{Error, Result};
 use crate::transfer::deep;
 use crate::transfer::embeddings::Learner;
+use crate::transfer::ensemble::Ensemble;
+use crate::transfer::stacking::{self, STACKING};
 use crate::tune::inputs_of;
 use chestnut_forest::Labels;
 use std::collections::BTreeSet;
@@ -32,6 +34,7 @@ pub(super) fn options(networks: &[Network], options: &CompareOptions) -> Result<
             "networks were fine-tuned on {firsts}; leave out --repeats or name the other approaches with --approach"
         )));
     }
+    not_named_as_rows(networks)?;
     // A row that stands twice would look like two splits and count twice in averages.
     let names = options.approaches.iter().map(Approach::name).chain(networks.iter().map(|n| n.name.clone()));
     let mut seen = BTreeSet::new();
@@ -39,6 +42,23 @@ pub(super) fn options(networks: &[Network], options: &CompareOptions) -> Result<
         Some(twice) => {
             Err(Error::Request(format!("{twice} is named twice; name each approach, learner and network once")))
         }
+        None => Ok(()),
+    }
+}
+
+/// Refuses networks that are called as a row of all networks is: both would be taken for one.
+///
+/// # Errors
+/// [`Error::Network`].
+pub(crate) fn not_named_as_rows(networks: &[Network]) -> Result<()> {
+    let ensembles = Ensemble::ALL.map(Ensemble::name);
+    let rows = ensembles.into_iter().chain([CONCATENATED, stacking::RAW_OUTPUTS, stacking::MAPPED_OUTPUTS, STACKING]);
+    let rows: Vec<&str> = rows.collect();
+    match networks.iter().find(|n| rows.iter().any(|row| row.eq_ignore_ascii_case(&n.name))) {
+        Some(network) => Err(Error::Network {
+            network: network.name.clone(),
+            problem: "is called as a row of the results is; add its weights to the store under another name".to_owned(),
+        }),
         None => Ok(()),
     }
 }

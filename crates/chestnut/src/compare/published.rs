@@ -208,6 +208,7 @@ fn one(
     }
     let material = Material::new(networks, tables, &items, &labels, map.as_ref(), settings, options);
     let test_truth = truth(&labels, &rows.predict);
+    let patients = cohort.patients_of(&rows.predict);
     let parts = parts_of(cohort, split.as_ref(), &rows);
     let tested_on = tested_on(&parts, split.is_some());
     let (mut methods, mut scores, mut timings): (Vec<Predictions>, Vec<MethodScore>, Vec<Timing>) = Default::default();
@@ -228,7 +229,7 @@ fn one(
         };
         let score = |m: &Predictions| MethodScore {
             tested_on: Some(tested_on.clone()),
-            ..score_method(&m.approach, &m.source, &names, &m.probabilities, &test_truth, &why)
+            ..score_method(&m.approach, &m.source, &names, &m.probabilities, &test_truth, &patients, &why)
         };
         scores.extend(found.iter().map(score));
         methods.extend(found);

@@ -101,8 +101,9 @@ fn run(made: &Made, settings: &SplitSettings, approaches: &[Approach], options: 
     };
     let reasons = |approach: &Approach| why.of(approach);
     let truth = truth(&labels, &rows.predict);
+    let patients = cohort.patients_of(&rows.predict);
     let score = |m: &Predictions, why: &[Option<String>]| {
-        score_method(&m.approach, &m.source, &names, &m.probabilities, &truth, why)
+        score_method(&m.approach, &m.source, &names, &m.probabilities, &truth, &patients, why)
     };
     let scores = results.iter().flat_map(|r| r.test.iter().map(|m| score(m, reasons(&r.approach)))).collect();
     let more = beyond::beyond(&material, cohort, &names, &rows, &results, &reasons, settings.seed)?;
@@ -114,7 +115,7 @@ fn run(made: &Made, settings: &SplitSettings, approaches: &[Approach], options: 
 /// Mean AUC over the labels and its interval from resampling patients.
 fn mean_auc(made: &Made, found: &Found, p: &[f64]) -> (f64, Interval) {
     let outputs = found.names.len();
-    let patients: Vec<&str> = found.rows.predict.iter().map(|&i| made.cohort.images[i].patient.as_str()).collect();
+    let patients = made.cohort.patients_of(&found.rows.predict);
     let clusters = Clusters::new(&patients).expect("several patients");
     let result = clusters.bootstrap(2_200, SURE, &Stream::keyed(0, "leak test"), |rows| {
         let auc = |k: usize| {

@@ -106,6 +106,12 @@ impl Tested<'_> {
         scores.into_iter().zip(truth).filter_map(|(score, truth)| Some((score, truth?))).unzip()
     }
 
+    /// The patients of the images that [`Self::known`] gives.
+    pub(crate) fn known_patients(&self, label: usize) -> Vec<&str> {
+        let known = self.patients.iter().zip(self.column(label).1);
+        known.filter_map(|(&patient, truth)| truth.map(|_| patient)).collect()
+    }
+
     /// A label's test images ready for resampling, or why it has no AUC.
     pub(crate) fn ranked(&self, label: usize) -> Result<Ranked, String> {
         let missing = self.untrained(label).map(str::to_owned).or_else(|| missing_class(&self.known(label).1));

@@ -1,6 +1,6 @@
 //! Two methods on the same test images: is one better?
 //!
-//! Per label by the paired test of DeLong et al. (1988), which takes images as independent, with Holm's correction
+//! Per label by the paired test of DeLong et al. (1988) with patients as clusters (Obuchowski 1997), and Holm's correction
 //! (1979) over the labels that could be tested; for the mean AUC by resampling patients, both methods on the same
 //! resamples. Repeated splits are not used here: their test parts overlap, and no p value follows from them.
 
@@ -8,7 +8,7 @@ use super::LEVEL;
 use super::detail::bootstrap::{Draws, Ranked};
 use super::detail::{DetailOptions, Tested, missing_class};
 use super::results::{Difference, LabelDifference};
-use chestnut_stats::delong::paired_delong;
+use chestnut_stats::delong::paired_delong_clustered;
 use chestnut_stats::multiple::holm;
 use chestnut_stats::{mean, roc};
 
@@ -59,7 +59,7 @@ fn label_difference(first: &Tested<'_>, second: &Tested<'_>, label: usize) -> La
     if let Some(reason) = missing_class(&truth) {
         return without(name, reason);
     }
-    match paired_delong(&a, &b, &truth, LEVEL) {
+    match paired_delong_clustered(&a, &b, &truth, &first.known_patients(label), LEVEL) {
         Ok(pair) => LabelDifference {
             label: name.clone(),
             difference: Some(pair.difference),

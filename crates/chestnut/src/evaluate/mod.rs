@@ -32,7 +32,7 @@ pub struct LabelScore {
     pub unknown: usize,
     /// Area under the ROC curve (Mann-Whitney), 0 to 1; `None` if it cannot be estimated.
     pub auc: Option<f64>,
-    /// 95 % interval of the AUC (DeLong's variance, on the logit scale).
+    /// 95 % interval of the AUC (DeLong's variance with patients as clusters, on the logit scale).
     pub interval: Option<[f64; 2]>,
     /// Why there is no AUC or no interval.
     pub reason: Option<String>,
@@ -180,11 +180,11 @@ pub struct Comparison {
     pub seconds: Vec<(String, f64)>,
 }
 
-/// Scores one label: `scores` and `truth` of the test images, unknown labels as `None`.
+/// Scores one label: `scores`, `truth` and `patients` of the test images, unknown labels as `None`.
 #[must_use]
-pub fn score_label(label: &str, scores: &[f64], truth: &[Option<bool>]) -> LabelScore {
-    let known: Vec<(f64, bool)> = scores.iter().zip(truth).filter_map(|(&s, t)| t.map(|t| (s, t))).collect();
-    let (s, t): (Vec<f64>, Vec<bool>) = known.iter().copied().unzip();
+pub fn score_label(label: &str, scores: &[f64], truth: &[Option<bool>], patients: &[&str]) -> LabelScore {
+    let known = scores.iter().zip(truth).zip(patients).filter_map(|((&s, t), who)| t.map(|t| (s, (t, who))));
+    let (s, (t, who)): (Vec<f64>, (Vec<bool>, Vec<&str>)) = known.unzip();
     let positives = t.iter().filter(|&&t| t).count();
     let mut result = LabelScore {
         label: label.to_owned(),
@@ -210,14 +210,14 @@ pub fn score_label(label: &str, scores: &[f64], truth: &[Option<bool>]) -> Label
         }
         Err(e) => result.reason = Some(e.to_string()),
     }
-    match delong::delong(&s, &t).and_then(|d| d.logit_interval(LEVEL)) {
+    match delong::delong_clustered(&s, &t, &who).and_then(|d| d.logit_interval(LEVEL)) {
         Ok(i) => result.interval = Some([i.low, i.high]),
         Err(e) => result.reason = Some(format!("no interval: {e}")),
     }
     result
 }
 
-/// Scores all labels of one method; `probabilities` and `truth` are `[image][label]`.
+/// Scores all labels of one method; `probabilities` and `truth` are `[image][label]`, `patients` `[image]`.
 ///
 /// A label with a reason in `untrained` (it had one class in the training part, say) is not scored: what its learner
 /// answers is no prediction.
@@ -228,13 +228,14 @@ pub fn score_method(
     labels: &[String],
     probabilities: &[f64],
     truth: &[Option<bool>],
+    patients: &[&str],
     untrained: &[Option<String>],
 ) -> MethodScore {
     let n = labels.len();
     let column = |k: usize| -> LabelScore {
         let scores: Vec<f64> = probabilities.iter().skip(k).step_by(n).copied().collect();
         let truth: Vec<Option<bool>> = truth.iter().skip(k).step_by(n).copied().collect();
-        let score = score_label(&labels[k], &scores, &truth);
+        let score = score_label(&labels[k], &scores, &truth, patients);
         match untrained.get(k).cloned().flatten() {
             Some(reason) => LabelScore { auc: None, interval: None, roc: Vec::new(), reason: Some(reason), ..score },
             None => score,
@@ -285,9 +286,30 @@ mod tests {
     #[test]
     fn what_cannot_be_estimated_says_why() {
         let truth = [Some(false), None, Some(false)];
-        let s = score_label("PNX", &[0.1, 0.2, 0.3], &truth);
+        let s = score_label("PNX", &[0.1, 0.2, 0.3], &truth, &["a", "b", "c"]);
         assert_eq!((s.auc, s.positives, s.negatives, s.unknown), (None, 0, 2, 1));
         assert!(s.reason.is_some_and(|r| r.contains("no positive")));
+    }
+
+    /// As many patients.
+    fn who(count: usize) -> Vec<&'static str> {
+        const NAMES: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+        (0..count).map(|i| &NAMES[i..=i]).collect()
+    }
+
+    #[test]
+    fn intervals_are_of_patients_and_not_of_their_images() {
+        // Twelve images, and each of them four times.
+        let truth: Vec<Option<bool>> = (0..12).map(|i| Some(i % 3 == 0)).collect();
+        let scores: Vec<f64> = (0..12).map(|i| f64::from(i * 7 % 12) + if i % 3 == 0 { 3.0 } else { 0.0 }).collect();
+        let once = score_label("PNX", &scores, &truth, &who(12));
+        let copies = score_label("PNX", &scores.repeat(4), &truth.repeat(4), &who(12).repeat(4));
+        let (Some([low, high]), Some([low4, high4])) = (once.interval, copies.interval) else { panic!("intervals") };
+        assert!((low - low4).abs() < 1e-9 && (high - high4).abs() < 1e-9, "{low} {low4} {high} {high4}");
+        assert_eq!((once.auc, copies.positives), (copies.auc, 16));
+        // All positives of one patient have an AUC and say nothing of other patients.
+        let one = score_label("PNX", &scores, &truth, &["a", "b", "c", "a", "d", "e", "a", "f", "g", "a", "h", "i"]);
+        assert!(one.auc == once.auc && one.interval.is_none() && one.reason.is_some_and(|r| r.contains("patients")));
     }
 
     #[test]
@@ -296,7 +318,7 @@ mod tests {
         // Label a: 15 of 30 positive and perfect; label b: 2 of 30 positive and inverted.
         let truth: Vec<Option<bool>> = (0..30).flat_map(|i| [Some(i < 15), Some(i < 2)]).collect();
         let p: Vec<f64> = (0..30).flat_map(|i| [f64::from(30 - i), f64::from(i)]).collect();
-        let m = score_method("x", "y", &labels, &p, &truth, &[]);
+        let m = score_method("x", "y", &labels, &p, &truth, &who(30), &[]);
         assert_eq!((m.mean_auc, m.mean_auc_without_few), (Some(0.5), Some(1.0)));
     }
 
@@ -308,7 +330,7 @@ mod tests {
             let truth: Vec<Option<bool>> =
                 (0..30).flat_map(|i| [Some(i < 15), Some(has_b && i < 2), Some(false)]).collect();
             let p: Vec<f64> = (0..30).flat_map(|i| [f64::from(30 - i), f64::from(i), 0.5]).collect();
-            score_method("x", "y", &labels, &p, &truth, &[])
+            score_method("x", "y", &labels, &p, &truth, &who(30), &[])
         };
         let found = spread(&[split(true), split(false), split(false)]).expect("three splits");
         let mean = found.mean.expect("label a");

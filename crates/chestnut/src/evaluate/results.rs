@@ -103,9 +103,9 @@ pub struct LabelDifference {
     pub label: String,
     /// AUC of the first minus AUC of the second.
     pub difference: Option<f64>,
-    /// 95 % interval (paired DeLong).
+    /// 95 % interval (paired DeLong, patients as clusters).
     pub interval: Option<[f64; 2]>,
-    /// Two-sided p value (paired DeLong).
+    /// Two-sided p value (paired DeLong, patients as clusters).
     pub p: Option<f64>,
     /// The same after Holm's correction over the labels.
     pub p_holm: Option<f64>,
@@ -142,7 +142,7 @@ pub struct SubgroupRow {
     pub positives: usize,
     /// `None` with fewer than ten positives or ten negatives.
     pub auc: Option<f64>,
-    /// 95 % interval (DeLong, logit scale).
+    /// 95 % interval (DeLong, patients as clusters, logit scale).
     pub interval: Option<[f64; 2]>,
     /// `too few to say` and why.
     pub reason: Option<String>,

@@ -33,8 +33,8 @@ const VARIABLES: [Variable; 4] = [
 
 /// AUC of each label in each group, by variable, group and label; `images` are the rows of the test part.
 ///
-/// Names that differ in case or in spaces at their ends are one group. Intervals are DeLong's on the logit scale, over
-/// images.
+/// Names that differ in case or in spaces at their ends are one group. Intervals are DeLong's on the logit scale, patients
+/// as clusters.
 ///
 /// # Panics
 /// If the tables do not have one value per row and label, or there is not one image per row.
@@ -47,11 +47,11 @@ pub fn subgroups(tested: &Tested<'_>, images: &[&CohortImage]) -> Subgroups {
     for (variable, group_of) in VARIABLES {
         for (group, members) in groups(images, group_of) {
             for (k, (scores, truth)) in columns.iter().enumerate() {
-                let known = members.iter().filter_map(|&row| Some((scores[row], truth[row]?)));
-                let (scores, truth): (Vec<f64>, Vec<bool>) = known.unzip();
+                let known = members.iter().filter_map(|&row| Some((scores[row], (truth[row]?, tested.patients[row]))));
+                let (scores, (truth, patients)): (Vec<f64>, (Vec<bool>, Vec<&str>)) = known.unzip();
                 let (auc, interval, reason) = match tested.untrained(k) {
                     Some(reason) => (None, None, Some(reason.to_owned())),
-                    None => estimate(&scores, &truth),
+                    None => estimate(&scores, &truth, &patients),
                 };
                 rows.push(SubgroupRow {
                     variable: variable.to_owned(),
@@ -101,7 +101,7 @@ fn age_band(age: Option<f32>) -> Group {
 }
 
 /// AUC, interval, and why either is missing.
-fn estimate(scores: &[f64], truth: &[bool]) -> (Option<f64>, Option<[f64; 2]>, Option<String>) {
+fn estimate(scores: &[f64], truth: &[bool], patients: &[&str]) -> (Option<f64>, Option<[f64; 2]>, Option<String>) {
     let positives = truth.iter().filter(|&&t| t).count();
     let negatives = truth.len() - positives;
     if positives.min(negatives) < FEW_POSITIVES {
@@ -111,7 +111,7 @@ fn estimate(scores: &[f64], truth: &[bool]) -> (Option<f64>, Option<[f64; 2]>, O
         );
         return (None, None, Some(reason));
     }
-    match delong::delong(scores, truth).and_then(|d| Ok((d.auc, d.logit_interval(LEVEL)?))) {
+    match delong::delong_clustered(scores, truth, patients).and_then(|d| Ok((d.auc, d.logit_interval(LEVEL)?))) {
         Ok((auc, interval)) => (Some(auc), Some([interval.low, interval.high]), None),
         Err(e) => (None, None, Some(e.to_string())),
     }
@@ -138,7 +138,9 @@ mod tests {
         let images: Vec<&CohortImage> = images.iter().collect();
         let truth: Vec<Option<bool>> = (0..40).map(|i| Some(i < 10 || (20..25).contains(&i))).collect();
         let scores: Vec<f64> = (0..40).map(|i| if i < 9 { 0.8 } else { 0.2 }).collect();
-        let (labels, who) = (["PNX".to_owned()], ["p"; 40]);
+        let ids: Vec<String> = (0..40).map(|i| i.to_string()).collect();
+        let who: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let labels = ["PNX".to_owned()];
         let found = subgroups(&tested(&labels, &scores, &truth, &who), &images).rows;
 
         // 9 * 10 + 10 / 2 = 95 of 100 pairs. Of the placements 10 (nine times) and 5 the variance is 2.5, of the

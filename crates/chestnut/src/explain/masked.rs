@@ -135,13 +135,14 @@ pub fn shortcuts(models: &Models<'_>, rows: &[usize], progress: &dyn Fn(usize, u
         }
     }
     let images: Vec<usize> = (0..rows.len()).filter(|&i| counts[i] == networks).collect();
+    let patients = models.cohort().patients_of(&images.iter().map(|&i| rows[i]).collect::<Vec<_>>());
     let mut scores = Vec::new();
     for (source, name) in SOURCES.into_iter().enumerate() {
         for (k, label) in models.labels().iter().enumerate() {
             let truth: Vec<Option<bool>> = images.iter().map(|&i| models.truth(rows[i], k)).collect();
             let of_view = |view: usize| -> LabelScore {
                 let p: Vec<f64> = images.iter().map(|&i| sums[i][view][source][k]).collect();
-                let score = score_label(label, &p, &truth);
+                let score = score_label(label, &p, &truth, &patients);
                 // What a learner says of a label of which it saw one class is no prediction.
                 let Some(reason) = models.untrained(source, k) else { return score };
                 LabelScore { auc: None, interval: None, reason: Some(reason.clone()), roc: Vec::new(), ..score }
@@ -184,8 +185,8 @@ mod tests {
     #[test]
     fn the_table_names_views_reasons_and_warnings() {
         let truth = [Some(true), Some(true), Some(false), Some(false), None];
-        let score = score_label("PNX", &[0.9, 0.8, 0.2, 0.1, 0.5], &truth);
-        let none = score_label("Bone", &[0.9, 0.8], &[Some(true), None]);
+        let score = score_label("PNX", &[0.9, 0.8, 0.2, 0.1, 0.5], &truth, &["a", "b", "c", "d", "e"]);
+        let none = score_label("Bone", &[0.9, 0.8], &[Some(true), None], &["a", "b"]);
         let warning = |label: &str| Warning {
             finding: "look".to_owned(),
             labels: format!("{label} 0.7"),

@@ -32,7 +32,9 @@ fn table(n: usize, draw: usize, skill: f64) -> (Vec<f64>, Vec<Option<bool>>) {
 
 fn method(approach: &str, source: &str, labels: &[String], draw: usize, skill: f64) -> MethodScore {
     let (scores, truth) = table(labels.len(), draw, skill);
-    score_method(approach, source, labels, &scores, &truth, &[])
+    let patients: Vec<String> = (0..IMAGES).map(|i| format!("patient {i}")).collect();
+    let patients: Vec<&str> = patients.iter().map(String::as_str).collect();
+    score_method(approach, source, labels, &scores, &truth, &patients, &[])
 }
 
 /// Four labels, two approaches of two rows, three splits.

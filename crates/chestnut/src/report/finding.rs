@@ -216,8 +216,8 @@ pub(super) fn limits(c: &Comparison) -> Vec<String> {
     }
     if test_part(c).is_some_and(|p| p.images > p.patients) {
         lines.push(
-            "The intervals in the tables count test images as independent. Several images of one patient are not, so \
-             true intervals are somewhat wider; the interval of the mean resamples patients."
+            "Several images of one patient are not independent: intervals and tests take patients as clusters \
+             (Obuchowski 1997), and the interval of the mean resamples them."
                 .to_owned(),
         );
     }

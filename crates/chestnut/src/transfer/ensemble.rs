@@ -20,6 +20,9 @@ pub enum Ensemble {
 }
 
 impl Ensemble {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Average, Self::Entropy, Self::EntropyLiteral, Self::MajorityVote];
+
     /// Name in tables.
     #[must_use]
     pub const fn name(self) -> &'static str {

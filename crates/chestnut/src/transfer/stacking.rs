@@ -9,6 +9,10 @@ use chestnut_forest::{Features, Forest, Labels, MaxFeatures, Params};
 
 /// Source of the forest that reads the networks' outputs as they come, in tables.
 pub const RAW_OUTPUTS: &str = "Raw outputs";
+/// Source of the forest that reads them as the hospital's labels, in tables.
+pub const MAPPED_OUTPUTS: &str = "Mapped outputs";
+/// The approach, and the row of other approaches whose members are stacked, in tables.
+pub const STACKING: &str = "Stacking";
 
 /// The authors' meta-learner: 1400 trees, depth 30, square root, 5 rows to split, 1 in a leaf, bootstrap.
 #[must_use]

@@ -27,8 +27,8 @@ pub(super) fn differences(c: &Comparison) -> Section {
     let mut blocks = vec![
         Block::Text(format!(
             "{} ({}) against each other approach on the same test images: its AUC minus the other\u{2019}s, so that a \
-             dot to the right of 0 speaks for it. Line: 95 % interval (paired DeLong; for the mean from resampling \
-             patients). p: two-sided, after Holm\u{2019}s correction over the labels.",
+             dot to the right of 0 speaks for it. Line: 95 % interval (paired DeLong, patients as clusters; for the mean from \
+             resampling patients). p: two-sided, after Holm\u{2019}s correction over the labels.",
             first.first.0, first.first.1
         )),
         plotted(plots::differences(c), "Not estimable."),

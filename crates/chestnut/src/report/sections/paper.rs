@@ -177,7 +177,7 @@ pub(super) fn results(c: &Comparison) -> Section {
     let mut blocks: Vec<Block> = marks(c).into_iter().map(Block::Mark).collect();
     blocks.push(Block::Text(format!(
         "Area under the ROC curve (AUC) on the test part, with its 95 % interval below it: DeLong\u{2019}s on the logit \
-         scale for a label, from resampling patients for the mean. Below each label: positive / known test images. \
+         scale for a label, patients as clusters, from resampling patients for the mean. Below each label: positive / known test images. \
          Split by {}.",
         c.unit
     )));

@@ -130,7 +130,9 @@ impl Known {
 }
 
 fn metrics(c: &Comparison) -> String {
-    let mut text = "AUC per label with DeLong\u{2019}s 95 % interval, and its mean.".to_owned();
+    let mut text =
+        "AUC per label with DeLong\u{2019}s 95 % interval (patients as clusters, Obuchowski 1997), and its mean."
+            .to_owned();
     if c.details.is_empty() {
         text += " Thresholds, calibration and differences were left out of this run.";
     } else {
@@ -138,7 +140,7 @@ fn metrics(c: &Comparison) -> String {
                  intervals at thresholds chosen on out-of-fold predictions; Brier score and calibration; net benefit.";
     }
     if !c.differences.is_empty() {
-        text += " Differences by the paired test of DeLong with Holm\u{2019}s correction over the labels.";
+        text += " Differences by the paired test of DeLong, patients as clusters, with Holm\u{2019}s correction over the labels.";
     }
     text
 }
