@@ -30,13 +30,17 @@ pub(crate) struct Cli {
 const AFTER: &str = "\
 Start here:
   chestnut demo                                       the whole chain on made-up radiographs
-  chestnut models add xception.keras --name xception  add a network (Keras, safetensors, PyTorch)
-  chestnut ingest images/ --labels labels.csv -o study
-  chestnut embed study --net xception
+  chestnut ingest images/ --labels labels.csv --labels-columns Edema,Effusion -o study
+  chestnut embed study --net chestnut-densenet121     the small network that ships with the program
   chestnut compare study                              AUC tables and study/report/index.html
   chestnut predict new/ --study study                 the study's models on new images
+--labels-columns may be left out if the table has all columns of CheXpert-14 or of HUM-CXR-7.
 
-Exit codes: 0 all good, 2 some items were refused (see rejects.csv), 1 the run failed.";
+With a network of your own (Keras, safetensors, PyTorch), before `embed --net xception`:
+  chestnut models add xception.keras --name xception
+
+Exit codes: 0 all good, 1 the run failed, 2 some items were refused: ingest names them in
+rejects.csv, pretrain in missing.csv, predict in its table, other commands on the terminal.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

@@ -3,13 +3,15 @@
 //! | file | made by | content |
 //! |---|---|---|
 //! | `study.toml` | ingest | what was asked; may be edited by hand |
-//! | `cohort.csv`, `rejects.csv`, `contact_sheet.png` | ingest | images used, items refused and why |
+//! | `cohort.csv`, `rejects.csv`, `warnings.txt`, `contact_sheet.png` | ingest | images used, items refused and why |
+//! | `selection_rules.toml` | ingest | the rules that chose the images |
 //! | `.pseudonym-key` | ingest | key of the patients' pseudonyms; stays in the study |
 //! | `embeddings/<network>/*.parquet` | embed | embeddings and source probabilities |
 //! | `tune/`, `models/tuned.json` | tune | scores of each piece of the search, chosen settings |
 //! | `finetuned/*.json`, `models/<network>-<depth>/` | finetune | probabilities of taught networks, and those networks |
 //! | `split.csv`, `predictions.csv`, `metrics.json`, `tables/`, `figures/`, `report/` | compare | results |
 //! | `models/index.json`, `models/<approach>/*.json` | compare | the fitted models, for predict |
+//! | `as_published/` | compare `--as-published` | the paper's tables by its own protocol |
 //! | `explain/` | explain | heat maps, their page and tables |
 //! | `manifest.json` | all | version, hashes and wall times of each stage |
 

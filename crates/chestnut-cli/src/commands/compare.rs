@@ -25,7 +25,15 @@ use std::path::{Path, PathBuf};
   chestnut compare study
   chestnut compare study --repeats 20    the spread over 20 splits
   chestnut compare study --as-published  also the paper's own protocol, in study/as_published
-  chestnut compare study --learner rf,xrt,dt,lr,knn --json > metrics.json")]
+  chestnut compare study --learner rf,xrt,dt,lr,knn --json > metrics.json
+
+A label map of your own (--label-map FILE.toml; docs/maps/children-to-nih.toml is one):
+  from = \"my network\"    # both names are for people
+  to = \"my labels\"
+  groups = [[\"Effusion\", [\"Pleural Effusion\", \"Pleural Other\"]], [\"Lung\", [\"Edema\"]]]
+Each label is the largest of the networks' outputs named behind it. A label without such a group,
+or whose group names an output that the networks lack, takes the output of its own name, if any.
+The map feeds baseline and stacking only.")]
 pub(crate) struct Compare {
     /// Folder of the study.
     pub(crate) study: PathBuf,
@@ -46,7 +54,8 @@ pub(crate) struct Compare {
     /// They are marked and go into a folder of their own (as_published), which the next comparison removes.
     #[arg(long)]
     pub(crate) as_published: bool,
-    /// TOML file: which of the networks' labels each local label is the largest of [default: the paper's Table 3].
+    /// TOML file: which of the networks' outputs each label of yours is the largest of, for baseline and stacking
+    /// [default: the paper's Table 3; in both, outputs of a label's own name serve where the map does not].
     #[arg(long)]
     pub(crate) label_map: Option<PathBuf>,
     /// Also draw the AUC against the number of patients to learn from, with this many draws of each size.
@@ -58,7 +67,8 @@ pub(crate) struct Compare {
     /// Number of splits; tables show the first and the spread over all. What `finetune` taught is left out, and said.
     #[arg(long, default_value_t = 1)]
     pub(crate) repeats: usize,
-    /// Use the settings that `chestnut tune` chose instead of the paper's final values.
+    /// Use the settings that `chestnut tune` chose instead of the paper's final values; refused with --repeats, since
+    /// they were chosen on the first split.
     #[arg(long)]
     pub(crate) tuned: bool,
     /// Also show the paper's Eq. 2 as printed, without its denominator.

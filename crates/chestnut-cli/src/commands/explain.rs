@@ -26,11 +26,12 @@ use std::path::{Path, PathBuf};
 
 /// Show where the models look: heat maps of the test images, mean maps, agreement with experts.
 ///
-/// Writes STUDY/explain/: index.html shows everything; overlays/*.png, together/*.png with --together, boxes.csv (their
-/// boxes in pixels of the films), cases/*.png (surest right, surest wrong, least sure), population/*.png, population.csv,
-/// batches/*.png and batches.csv (mean maps of two random batches), similar.csv and similar/*.png, agreement.csv and
-/// agreement_rows.csv with --experts, shortcuts.csv with --shortcuts, perturbation.csv with --perturb. If the study was
-/// compared, its report is renewed. A heat map says what a model used, not that it is right.
+/// Writes STUDY/explain/: index.html shows all tables and, of each section, at most 400 pictures; overlays/*.png,
+/// together/*.png with --together, boxes.csv (their boxes in pixels of the films), cases/*.png (surest right, surest
+/// wrong, least sure), population/*.png, population.csv, batches/*.png and batches.csv (mean maps of two random batches),
+/// similar.csv and similar/*.png, agreement.csv and agreement_rows.csv with --experts, shortcuts.csv with --shortcuts,
+/// perturbation.csv with --perturb. If the study was compared, its report is renewed. A heat map says what a model used,
+/// not that it is right.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   chestnut explain study
@@ -81,7 +82,7 @@ pub(crate) struct Explain {
     /// Draw no overlays and no contact sheets, which take most of the time on large films.
     #[arg(long)]
     pub(crate) no_overlays: bool,
-    /// Also draw all labels that a model calls on one film, each in its colour; as many films as --overlays.
+    /// Also draw all labels that a model calls on one film, 20 at most, each in its colour; as many films as --overlays.
     #[arg(long, conflicts_with = "no_overlays")]
     pub(crate) together: bool,
     /// Boxes on overlays: whole (one round all that is outlined) or parts (one round each of its parts).

@@ -14,9 +14,14 @@ use std::path::{Path, PathBuf};
 /// Read a folder of radiographs and a labels table into a study.
 ///
 /// DICOM, PNG and JPEG files (8 to 16 bit, with any or no extension) are read, also inside zip and tar archives. DICOM
-/// headers are judged by rules that you can edit: frontal chest radiographs are taken, everything else is refused. Every
-/// file and every row ends in cohort.csv or, with a reason, in rejects.csv.
+/// headers are judged by rules that you can edit: frontal chest radiographs are taken, and so are images whose view or
+/// body part nothing tells, which are counted in the warnings (with --view AP or PA an unknown view is refused);
+/// everything else is refused. Every file and every row ends in cohort.csv or, with a reason, in rejects.csv; hidden
+/// files, DICOMDIR and the table itself are no images and are left out.
 #[derive(Debug, Args)]
+#[command(override_usage = "chestnut ingest IMAGES --labels TABLE -o STUDY [OPTIONS]
+       chestnut ingest --explain FILE
+       chestnut ingest --print-rules")]
 #[command(after_help = "Examples:
   chestnut ingest images/ --labels labels.csv -o study
   chestnut ingest images/ --labels labels.csv -o study --labels-columns Edema,Effusion --view PA
@@ -25,11 +30,18 @@ use std::path::{Path, PathBuf};
   chestnut ingest --print-rules > rules.toml
   chestnut ingest --explain dicom/IM000001
 
-A label set of your own (--label-set FILE.toml):
+A label set of your own (--label-set FILE.toml); all below labels may be left out:
   name = \"ward 3\"
   labels = [\"Edema\", \"Effusion\"]
-  blank = \"unknown\"        # or \"negative\"
-  uncertain = \"unknown\"    # what -1 means; or \"negative\", \"positive\"
+  blank = \"unknown\"        # the default; or \"negative\", or \"exclude\", which refuses the row
+  uncertain = \"unknown\"    # what -1 means; or \"negative\", \"positive\", or the default \"refuse\"
+  [blank_for]              # what blank means for single labels
+  Edema = \"negative\"
+  [columns]                # other names of a label's column
+  Effusion = [\"Pleural Effusion\"]
+  [values]                 # words of the table, besides yes, no and their like
+  positive = [\"2\", \"seen\"]
+  unknown = [\"-\"]          # also negative and uncertain; standard = false: no other words
 
 Regions to blank (--blank FILE.toml), each with any of the three conditions:
   [[region]]
@@ -50,7 +62,8 @@ pub(crate) struct Ingest {
     /// chexpert, hum-cxr, or a TOML file; by default whichever of the two fits the table.
     #[arg(long, conflicts_with = "labels_columns")]
     pub(crate) label_set: Option<String>,
-    /// Label columns, separated by commas; a blank cell is unknown.
+    /// Label columns, separated by commas; a blank cell is unknown. Needed unless --label-set is given or the table has
+    /// all columns of CheXpert-14 or HUM-CXR-7.
     #[arg(long, value_delimiter = ',')]
     pub(crate) labels_columns: Vec<String>,
     /// Column with the image's file name, accession number, study or SOP instance UID, or patient id.

@@ -72,7 +72,7 @@ pub(crate) struct ModelsExport {
   chestnut models add DenseNet121_model.hdf5 --name densenet121 --licence 'CC BY 4.0'
   chestnut models add xception.keras --name xception --labels NORMAL,PNEUMONIA")]
 pub(crate) struct ModelsAdd {
-    /// Keras .hdf5, .h5 or .keras, safetensors, or a PyTorch state dict.
+    /// Keras .hdf5, .h5 or .keras, safetensors, or a PyTorch state dict or saved model, of which nothing is executed.
     pub(crate) file: PathBuf,
     /// Name in the store.
     #[arg(long)]

@@ -18,7 +18,18 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:
   chestnut tune study
   chestnut tune study --learner rf,xrt --folds 5 --repeats 3    as the paper's code
-  chestnut compare study --tuned                                use what was found")]
+  chestnut compare study --tuned                                use what was found
+
+A grid of your own (--grid FILE.toml); every combination is tried:
+  learner = \"random-forest\"                # or \"extra-trees\", \"decision-tree\"
+  trees = [100, 300]
+  max_depth = [5, 10, 20]
+  min_samples_split = [2, 10]
+  min_samples_leaf = [1, 4]
+  criterion = [\"gini\", \"entropy\"]
+  max_features = [\"sqrt\", { count = 64 }]   # or \"log2\", \"all\"
+  bootstrap = [false]
+  class_weight = \"balanced\"               # may be left out: \"none\"")]
 pub(crate) struct Tune {
     /// Folder of the study.
     pub(crate) study: PathBuf,
@@ -28,7 +39,7 @@ pub(crate) struct Tune {
     /// Learners on the embeddings.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "rf")]
     pub(crate) learner: Vec<TreeArg>,
-    /// A grid of your own as TOML (learner, trees, max_depth, min_samples_split, ...), instead of the paper's.
+    /// A grid of your own as TOML, as below, instead of the paper's.
     #[arg(long, conflicts_with = "learner")]
     pub(crate) grid: Option<PathBuf>,
     /// Folds of the cross-validation, by patient and stratified over labels.
