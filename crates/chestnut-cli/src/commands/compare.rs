@@ -200,10 +200,14 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
         say!("{}", table::terminal(&comparison));
         say!("Report: {}", page.display());
     }
+    // What was said of the cohort was said by ingest, and what finetune left out before the run.
+    let cohort = study.cohort()?;
+    let told = |warning: &&String| cohort.warnings.contains(warning) || options.left_out.contains(warning);
+    comparison.warnings.iter().filter(|warning| !told(warning)).for_each(|warning| remark!("Please note: {warning}"));
     if a.as_published {
         as_published(a, &study, &models, &names, &options)?;
     }
-    let left_out = study.cohort()?.images.len() - comparison.images;
+    let left_out = cohort.images.len() - comparison.images;
     if left_out > 0 {
         remark!(
             "{left_out} images could not be embedded and are left out; `chestnut embed {}` names them.",

@@ -198,7 +198,8 @@ mod tests {
             let truth: Vec<Option<bool>> =
                 (0..rows).flat_map(|_| [(draw.below(6) > 0).then(|| draw.below(2) == 0), None, Some(true)]).collect();
             let scores: Vec<f64> = (0..rows * 3).map(|_| draw.uniform()).collect();
-            let who = vec!["p"; rows];
+            let ids: Vec<String> = (0..rows).map(|i| i.to_string()).collect();
+            let who: Vec<&str> = ids.iter().map(String::as_str).collect();
             let untrained = [None, None, Some("no negative image in the training part".to_owned())];
             let tested = Tested { untrained: &untrained, ..tested(&labels, &scores, &truth, &who) };
             let found = subgroups(&tested, &images).rows;

@@ -79,7 +79,8 @@ pub(crate) struct Columns {
     /// Label columns of a csv set.
     #[arg(long, value_delimiter = ',', conflicts_with = "label_set")]
     pub(crate) labels: Vec<String>,
-    /// Label set of a csv set: chexpert, hum-cxr or a TOML file.
+    /// Label set of a csv set: chexpert, hum-cxr or a TOML file; its labels, columns and words are used, and --blank and
+    /// --uncertain say what such cells mean.
     #[arg(long)]
     pub(crate) label_set: Option<String>,
     /// Column with the image's path [default: image, path, file ...].
