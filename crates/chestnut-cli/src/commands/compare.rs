@@ -200,22 +200,15 @@ pub(crate) fn run(a: &Compare) -> anyhow::Result<Outcome> {
         say!("{}", table::terminal(&comparison));
         say!("Report: {}", page.display());
     }
-    // What was said of the cohort was said by ingest, and what finetune left out before the run.
+    // Those of the cohort come first and were told by ingest; what finetune left out was told before the run.
     let cohort = study.cohort()?;
-    let told = |warning: &&String| cohort.warnings.contains(warning) || options.left_out.contains(warning);
-    comparison.warnings.iter().filter(|warning| !told(warning)).for_each(|warning| remark!("Please note: {warning}"));
+    let news = comparison.warnings.iter().skip(cohort.warnings.len()).filter(|w| !options.left_out.contains(w));
+    news.for_each(|warning| remark!("Please note: {warning}"));
     if a.as_published {
         as_published(a, &study, &models, &names, &options)?;
     }
     let left_out = cohort.images.len() - comparison.images;
-    if left_out > 0 {
-        remark!(
-            "{left_out} images could not be embedded and are left out; `chestnut embed {}` names them.",
-            a.study.display()
-        );
-        return Ok(Outcome::SomeRefused);
-    }
-    Ok(Outcome::Clean)
+    Ok(if left_out > 0 { Outcome::SomeRefused } else { Outcome::Clean })
 }
 
 /// The paper's own tables, below the study's; with --json they are in their file alone, so that nothing is mixed.

@@ -167,9 +167,9 @@ pub fn terminal(c: &Comparison) -> String {
     let own = c.methods.iter().find_map(|m| m.tested_on.clone());
     let on = own.unwrap_or_else(|| format!("the test part{part}, split by {}", c.unit));
     let means = if c.methods.iter().any(|m| mean_interval(c, m).is_some()) {
-        "DeLong; of means, from resampled patients"
+        "DeLong, by patient; of means, from resampled patients"
     } else {
-        "DeLong"
+        "DeLong, by patient"
     };
     let title = format!("AUC on {on}, seed {}. Below each AUC its 95 % interval ({means}).", c.seed);
     let mut lines: Vec<String> = marks(c).iter().flat_map(|mark| wrap(mark, WIDTH)).collect();
