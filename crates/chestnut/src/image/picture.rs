@@ -22,6 +22,8 @@ pub(crate) enum Picture {
         width: usize,
         /// `width` for each row, at least one.
         cells: Vec<u16>,
+        /// The greatest of them.
+        greatest: u16,
         /// The value of a cell.
         line: Line,
         /// Bits that the values have.
@@ -73,8 +75,8 @@ impl Picture {
     pub(crate) fn range(&self) -> (f32, f32) {
         match self {
             Self::Drawn(image) => image.range(),
-            Self::OnLine { cells, line, .. } => {
-                let [a, b] = [extreme(cells, u16::min), extreme(cells, u16::max)].map(|cell| line.at(cell));
+            Self::OnLine { cells, greatest, line, .. } => {
+                let [a, b] = [extreme(cells, u16::min), *greatest].map(|cell| line.at(cell));
                 (a.min(b), a.max(b))
             }
         }
@@ -169,7 +171,8 @@ mod tests {
             let line = Line { first: draws.below(3000) as f32 - 1500.0, step: [1.0, -1.0, 0.25, -3.5][round % 4] };
             let pixels = cells.iter().map(|&cell| line.at(cell)).collect();
             let drawn = Picture::Drawn(Radiograph { width, height, pixels, bits: 12 });
-            let stored = Picture::OnLine { width, cells, line, bits: 12 };
+            let greatest = extreme(&cells, u16::max);
+            let stored = Picture::OnLine { width, cells, greatest, line, bits: 12 };
             assert_eq!((stored.size(), stored.bits()), ((width, height), 12));
             let range = stored.range();
             assert_eq!(range, drawn.range());

@@ -60,8 +60,9 @@ impl Frame<'_, '_> {
     fn picture(&mut self) -> Picture {
         match Line::through(&self.tones) {
             Some(line) => {
-                let cells = std::mem::take(&mut self.cells);
-                Picture::OnLine { width: self.width, cells, line, bits: self.bits }
+                // There is a tone for each cell up to the greatest.
+                let (cells, greatest) = (std::mem::take(&mut self.cells), (self.tones.len() - 1) as u16);
+                Picture::OnLine { width: self.width, cells, greatest, line, bits: self.bits }
             }
             None => Picture::Drawn(self.draw()),
         }
