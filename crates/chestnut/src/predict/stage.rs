@@ -10,8 +10,8 @@ use super::input::{self, CHUNK, NewImage, Reader};
 use super::score::score;
 use super::space::{EmbeddingSpace, MEAN_OF, SimilarImage, UNUSUAL_PERCENTILE, mean, percentile};
 use super::store::cohort_hash;
-use crate::cohort::Cohort;
 use crate::cohort::source::list_any;
+use crate::cohort::{Cohort, CohortImage};
 use crate::compare::{common, parts_of};
 use crate::embed::{Network, Refused, unlike_plain};
 use crate::error::{Error, Result};
@@ -230,17 +230,18 @@ impl<'a> Known<'a> {
         space: EmbeddingSpace,
         similar: usize,
     ) -> Self {
-        let learned = parts_of(cohort, &study.settings.split).ok().and_then(|[train, validation, _]| {
-            let mut rows = [train, validation].concat();
-            rows.sort_unstable();
-            (training_hash(cohort, &rows) == index.training.hash).then(|| rows.into_iter().collect())
-        });
+        let learned: Option<BTreeSet<usize>> =
+            parts_of(cohort, &study.settings.split).ok().and_then(|[train, validation, _]| {
+                let mut rows = [train, validation].concat();
+                rows.sort_unstable();
+                (training_hash(cohort, &rows) == index.training.hash).then(|| rows.into_iter().collect())
+            });
         Self {
             index,
             approach,
             cohort,
             patients: cohort.images.iter().map(|i| i.patient.as_str()).collect(),
-            rows: cohort.images.iter().enumerate().map(|(row, i)| (i.sha256.as_str(), row)).collect(),
+            rows: rows_by_file(&cohort.images, learned.as_ref()),
             learned,
             space,
             similar,
@@ -302,6 +303,19 @@ impl<'a> Known<'a> {
     }
 }
 
+/// The row of each file's hash. Where a film stands twice (`--keep-copies`), and once among those that were learned from,
+/// that row counts.
+fn rows_by_file<'c>(images: &'c [CohortImage], learned: Option<&BTreeSet<usize>>) -> BTreeMap<&'c str, usize> {
+    let mut rows = BTreeMap::new();
+    for (row, image) in images.iter().enumerate() {
+        let known = rows.entry(image.sha256.as_str()).or_insert(row);
+        if learned.is_some_and(|learned| learned.contains(&row)) {
+            *known = row;
+        }
+    }
+    rows
+}
+
 /// What one score means.
 fn label(name: &str, score: f64, untrained: Option<&str>, calibration: &LabelCalibration) -> LabelPrediction {
     let mut prediction = LabelPrediction {
@@ -353,6 +367,18 @@ mod tests {
         // At the threshold itself it is positive.
         let at = label("Edema", calibration.thresholds[0].score, None, &calibration);
         assert!(at.decisions[0].positive);
+    }
+
+    #[test]
+    fn a_film_that_was_learned_from_is_no_test_image() {
+        let mut images = ["a", "b", "c", "d"].map(|id| crate::cohort::tests::image(id, "p", "+")).to_vec();
+        images[2].sha256 = images[0].sha256.clone();
+        images[3].sha256 = images[1].sha256.clone();
+        let learned = BTreeSet::from([0, 3]);
+        let rows = rows_by_file(&images, Some(&learned));
+        let of = |row: usize| rows[images[row].sha256.as_str()];
+        assert_eq!([of(0), of(1), of(2), of(3)], [0, 3, 0, 3]);
+        assert_eq!(rows_by_file(&images, None).into_values().max(), Some(1), "the first row where nothing is known");
     }
 
     #[test]
