@@ -388,7 +388,7 @@ fn counts(cohort: &Cohort, split: &Split, rows: &Rows) -> Vec<PartCount> {
     let count = |(name, rows): (&String, &Vec<usize>)| PartCount {
         part: name.clone(),
         images: rows.len(),
-        patients: rows.iter().map(|&i| cohort.images[i].patient.as_str()).collect::<BTreeSet<_>>().len(),
+        patients: BTreeSet::from_iter(cohort.patients_of(rows)).len(),
     };
     split.parts.iter().zip(parts).map(count).collect()
 }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::labels::{KeyKind, LabelRow, LabelTable};
+use super::source::last_part;
 use super::stored::quote;
 use super::{Reject, Stage};
 
@@ -121,10 +122,6 @@ impl PathIndex {
         }
         if let [one] = candidates[..] { Found::Elsewhere(one) } else { Found::Several(candidates.clone()) }
     }
-}
-
-fn last_part(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
 }
 
 /// Number of components of the shorter path if the longer one ends in it, else 0.

@@ -258,7 +258,7 @@ fn parts_of(cohort: &Cohort, split: Option<&Split>, rows: &Rows) -> Vec<PartCoun
     let count = |name: &str, rows: &[usize]| PartCount {
         part: name.to_owned(),
         images: rows.len(),
-        patients: rows.iter().map(|&i| cohort.images[i].patient.as_str()).collect::<BTreeSet<_>>().len(),
+        patients: BTreeSet::from_iter(cohort.patients_of(rows)).len(),
     };
     let all = [(PARTS[0], &rows.train), (PARTS[1], &rows.validation), (PARTS[2], &rows.predict)];
     let there = |name: &str| split.map_or(name == PARTS[2], |s| s.parts.iter().any(|p| p == name));

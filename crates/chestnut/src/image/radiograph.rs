@@ -51,15 +51,12 @@ impl Radiograph {
 }
 
 /// What a pixel is stored as.
-pub(super) trait Pixel: Copy {
+pub(super) trait Pixel: Copy + Into<f64> {
     /// Holds the sum of [`BLOCK_ROWS`] of them.
     type Sum: Copy + Default + AddAssign + Into<f64>;
 
     /// The sum of four.
     fn four(a: Self, b: Self, c: Self, d: Self) -> Self::Sum;
-
-    /// The value.
-    fn value(self) -> f64;
 }
 
 impl Pixel for f32 {
@@ -68,10 +65,6 @@ impl Pixel for f32 {
     fn four(a: Self, b: Self, c: Self, d: Self) -> f64 {
         (f64::from(a) + f64::from(b)) + (f64::from(c) + f64::from(d))
     }
-
-    fn value(self) -> f64 {
-        f64::from(self)
-    }
 }
 
 impl Pixel for u16 {
@@ -79,10 +72,6 @@ impl Pixel for u16 {
 
     fn four(a: Self, b: Self, c: Self, d: Self) -> u32 {
         (u32::from(a) + u32::from(b)) + (u32::from(c) + u32::from(d))
-    }
-
-    fn value(self) -> f64 {
-        f64::from(self)
     }
 }
 
@@ -121,7 +110,7 @@ pub(super) fn column_means<P: Pixel>(pixels: &[P], width: usize, rows: usize) ->
 
 /// Adds a line times a weight.
 fn add<P: Pixel>(sums: &mut [f64], line: &[P], weight: f64) {
-    sums.iter_mut().zip(line).for_each(|(sum, pixel)| *sum += weight * pixel.value());
+    sums.iter_mut().zip(line).for_each(|(sum, &pixel)| *sum += weight * pixel.into());
 }
 
 /// The smallest and the largest of finite values; `None` of none.

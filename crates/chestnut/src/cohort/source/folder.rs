@@ -106,7 +106,7 @@ fn check_count(files: usize, most: usize, root: &Path) -> Result<(), CohortError
 }
 
 /// The name of a file without its folders.
-fn last_part(id: &str) -> &str {
+pub(crate) fn last_part(id: &str) -> &str {
     id.rsplit('/').next().unwrap_or(id)
 }
 

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 
 pub use archive::{MAX_ARCHIVE_BYTES, MAX_INDEX_BYTES, MAX_MEMBERS, MAX_NAME_BYTES, MAX_RATIO};
-pub(crate) use folder::{Listing, list, list_any};
+pub(crate) use folder::{Listing, last_part, list, list_any};
 
 use self::archive::Archive;
 use crate::image::{self, DicomFacts, ImageError, dicom};
